@@ -1,0 +1,1 @@
+//! An AdmissionReview in, a reply out.

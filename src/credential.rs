@@ -1,0 +1,1 @@
+//! Docker logins: which credential belongs to which host.

@@ -1,0 +1,35 @@
+//! Countersign: content trust for Kubernetes.
+//!
+//! ```text
+//! AdmissionReview ─ review ─▶ images ─ policy ─▶ requirement ─ trust ─▶ Pinned | Refusal ─ review ─▶ patch + verdict ─▶ reply
+//!                 (pure)              (pure)               (tuf is pure; notary fetches bytes)       (pure)
+//! ```
+//!
+//! Arrows point down only; `tests/it/layers.rs` holds the source to this table.
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | 0 | [`reference`] |
+//! | 1, pure | [`tuf`], [`policy`], [`review`], [`credential`] |
+//! | 2, I/O | [`fetch`] |
+//! | 3, I/O | [`notary`], [`store`], [`policy_files`] |
+//! | 4 | [`trust`]: one image in, a pinned digest or a refusal out |
+//! | 5 | [`admission`]: the pipeline above on one screen |
+//! | 6 | [`serve`], [`cli`] |
+//! | beside | [`clock`], [`telemetry`] |
+
+pub mod admission;
+pub mod cli;
+pub mod clock;
+pub mod credential;
+pub mod fetch;
+pub mod notary;
+pub mod policy;
+pub mod policy_files;
+pub mod reference;
+pub mod review;
+pub mod serve;
+pub mod store;
+pub mod telemetry;
+pub mod trust;
+pub mod tuf;

@@ -1,0 +1,229 @@
+//! From policies to the [`Requirement`]s an image has to meet.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use crate::reference::Reference;
+
+/// Every policy in force, as one consistent snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct PolicySet {
+    policies: Vec<Arc<Policy>>,
+}
+
+impl PolicySet {
+    /// What each policy that applies in a namespace (by name and labels) demands of `image`: one requirement a
+    /// policy, all of which must be met. Empty means that no policy applies.
+    pub fn select(
+        &self,
+        _namespace: &str,
+        _labels: &BTreeMap<String, String>,
+        _image: &Reference,
+    ) -> Vec<Requirement> {
+        Vec::new()
+    }
+
+    /// Every policy, in name order.
+    pub fn policies(&self) -> &[Arc<Policy>] {
+        &self.policies
+    }
+
+    /// Every verifier that a policy defines.
+    pub fn verifiers(&self) -> impl Iterator<Item = (&PolicyName, &Arc<Verifier>)> {
+        std::iter::empty()
+    }
+}
+
+/// One policy, compiled.
+#[derive(Debug)]
+pub struct Policy {
+    /// Its name.
+    pub name: Arc<PolicyName>,
+    /// Whether its refusals deny.
+    pub mode: Mode,
+    /// What it wants done about pod templates.
+    pub workloads: Workloads,
+}
+
+/// How a policy is called in messages: `default`, or `namespace/name` for a namespaced one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyName {
+    /// The namespace of a `TrustPolicy`; `None` for a `ClusterTrustPolicy`.
+    pub namespace: Option<String>,
+    /// `metadata.name`.
+    pub name: String,
+}
+
+impl fmt::Display for PolicyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(namespace) = &self.namespace {
+            write!(f, "{namespace}/")?;
+        }
+        f.write_str(&self.name)
+    }
+}
+
+/// Whether a policy's refusals deny or only warn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Refused images are denied.
+    Enforce,
+    /// Refused images are admitted with a warning.
+    Audit,
+}
+
+/// What happens to pod templates of Deployments and the like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Workloads {
+    /// Warn about refused images.
+    Advise,
+    /// Deny them.
+    Deny,
+    /// Say nothing.
+    Ignore,
+}
+
+/// What one policy demands of one image.
+#[derive(Clone, Debug)]
+pub struct Requirement {
+    /// Which policy.
+    pub policy: Arc<PolicyName>,
+    /// Whether that policy's refusals deny.
+    pub mode: Mode,
+    /// What that policy wants done about pod templates.
+    pub workloads: Workloads,
+    /// The rule that speaks for the image, counted from 1; `None` if the policy has no rule for it.
+    pub rule: Option<usize>,
+    /// What that rule demands.
+    pub demand: Demand,
+}
+
+/// The three kinds of rule, and the absence of one.
+#[derive(Clone, Debug)]
+pub enum Demand {
+    /// Admitted unverified.
+    Allow {
+        /// The policy author's words.
+        reason: Arc<str>,
+    },
+    /// Refused whatever its signatures.
+    Deny {
+        /// The policy author's words.
+        message: Arc<str>,
+    },
+    /// No rule covers the image: refused.
+    Uncovered,
+    /// Admitted if its trust data verifies.
+    Verify(Arc<Verification>),
+}
+
+/// The verifiers a rule names, and how they combine.
+#[derive(Clone, Debug)]
+pub struct Verification {
+    /// Whether one verifier suffices.
+    pub combine: Combine,
+    /// In the order of the rule.
+    pub verifiers: Vec<Arc<Verifier>>,
+    /// Whether a reference by digest needs a signature.
+    pub digests: DigestRule,
+}
+
+/// `anyOf` or `allOf`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Combine {
+    /// One verifier suffices.
+    Any,
+    /// Every verifier must vouch, for the same digest.
+    All,
+}
+
+/// What a reference that has a digest must show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DigestRule {
+    /// The digest must be that of a signed, released tag.
+    Signed,
+    /// Any digest passes: docker's old meaning (notary-v1 §1.4).
+    Allow,
+}
+
+/// A way to find out whether an image is trusted. Equal verifiers share their caches.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Verifier {
+    /// What rules and messages call it.
+    pub name: String,
+    /// How it verifies.
+    pub kind: VerifierKind,
+}
+
+/// The kinds of verifier. Further kinds are further variants.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum VerifierKind {
+    /// A Notary v1 trust server.
+    Notary(Notary),
+}
+
+/// A verifier of kind `notary`, as the policy states it; keys are still PEM text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Notary {
+    /// Base URL; `None` is docker's rule (notary-v1 §1.5).
+    pub server: Option<Url>,
+    /// PEM certificates added to the system's roots.
+    pub ca: Option<String>,
+    /// Where the login for the server is kept.
+    pub credentials: Option<Credentials>,
+    /// What the repository's root is pinned to.
+    pub root: Root,
+    /// Each must have signed the same digest in its delegation.
+    pub signers: Vec<Signer>,
+    /// How long verified metadata may serve while the server cannot be reached.
+    pub max_staleness: Duration,
+    /// What it means that `targets/releases` is delegated but was never published (notary-v1 §6.6).
+    pub releases_missing: ReleasesMissing,
+}
+
+/// Where a login comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Credentials {
+    /// A docker `config.json`.
+    DockerConfig(PathBuf),
+}
+
+/// A trust pin: exactly one kind of anchor (notary-v1 §4.2, design §9).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Root {
+    /// PEM public keys (or certificates), any of which may anchor.
+    pub keys: Vec<String>,
+    /// TUF or canonical key ids, any of which may anchor.
+    pub key_ids: Vec<String>,
+    /// PEM certificates, one of which must have issued the root certificate.
+    pub ca: Option<String>,
+    /// How many pinned keys must have signed.
+    pub minimum: usize,
+    /// First use is trusted.
+    pub trust_on_first_use: bool,
+    /// The certificate's common name need not match the GUN.
+    pub skip_name_check: bool,
+}
+
+/// A signer every image needs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Signer {
+    /// The delegation below `targets/`.
+    pub name: String,
+    /// PEM public key that must be among those that signed; `None` accepts the delegation's own keys.
+    pub key: Option<String>,
+}
+
+/// What a never-published `targets/releases` means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReleasesMissing {
+    /// Look in `targets`, as docker does.
+    Allow,
+    /// Refuse.
+    Deny,
+}

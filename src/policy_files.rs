@@ -1,0 +1,1 @@
+//! Policies read from files, and read again when they change.

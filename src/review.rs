@@ -1,0 +1,1 @@
+//! Admission reviews without I/O.

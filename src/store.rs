@@ -1,0 +1,1 @@
+//! Trust state that outlives a restart (design §5).
