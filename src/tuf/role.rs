@@ -82,6 +82,11 @@ impl fmt::Display for Role {
 pub struct DelegationName(Box<str>);
 
 impl DelegationName {
+    /// Levels below `targets`: 1 for `targets/alice`.
+    pub fn depth(&self) -> usize {
+        self.0.matches('/').count()
+    }
+
     /// The name without `targets/`: how docker calls the signer.
     pub fn signer(&self) -> &str {
         self.0.strip_prefix(TARGETS).unwrap_or(&self.0)

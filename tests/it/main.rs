@@ -1,10 +1,16 @@
 //! Integration tests: the program and its library against peers that these tests play themselves, on loopback.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
     clippy::indexing_slicing,
+    unreachable_pub,
     reason = "these are tests"
 )]
 
+#[path = "../support/repo.rs"]
+mod repo;
+#[path = "../support/verify.rs"]
+mod verify;
+
 mod layers;
+mod reference_data;
+mod threats;

@@ -1,0 +1,293 @@
+//! Public keys, their ids, and the signatures they make (notary-v1 §3.5–3.7).
+
+use std::fmt;
+use std::str::FromStr;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA256_ASN1, ECDSA_P521_SHA256_FIXED, ED25519,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
+};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use spki::der::{Decode as _, Encode as _};
+use spki::{ObjectIdentifier, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
+
+use super::canonical::Value;
+use super::certificate::Bundle;
+use super::decode::{FormatError, Object};
+use super::pem;
+
+const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const ED25519_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
+/// Bytes of one half of a P-384 signature.
+const P384_HALF: usize = 48;
+
+/// A key id: SHA-256 over the canonical form of a key, written as 64 lower-case hex digits (§3.6).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId([u8; 32]);
+
+impl KeyId {
+    /// The id of a key of type `keytype` whose `public` member holds `public`, not yet in base64.
+    pub(super) fn of(keytype: &str, public: &[u8]) -> Self {
+        let keyval = Value::Object(vec![
+            ("private".into(), Value::Null),
+            (
+                "public".into(),
+                Value::String(BASE64_STANDARD.encode(public).into()),
+            ),
+        ]);
+        let key = Value::Object(vec![
+            ("keytype".into(), Value::String(keytype.into())),
+            ("keyval".into(), keyval),
+        ]);
+        Self(sha256(key.canonical().as_bytes()))
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut id = [0; 32];
+        let lower = text.bytes().all(|b| !b.is_ascii_uppercase());
+        match hex::decode_to_slice(text, &mut id) {
+            Ok(()) if lower => Ok(Self(id)),
+            _ => Err(KeyError::Id),
+        }
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// SHA-256 of `bytes`.
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
+}
+
+/// A key as metadata lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKey {
+    id: KeyId,
+    canonical: KeyId,
+    material: Material,
+    bundle: Option<Bundle>,
+}
+
+/// What signatures are verified with. A key we cannot use is not an error: its signatures never verify (§3.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Material {
+    P256(Vec<u8>),
+    P384(Vec<u8>),
+    P521(Vec<u8>),
+    /// DER `SubjectPublicKeyInfo`.
+    Rsa(Vec<u8>),
+    Ed25519(Vec<u8>),
+    Unusable,
+}
+
+impl PublicKey {
+    /// Reads a key object of a `keys` map.
+    pub(super) fn decode(value: &Value) -> Result<Self, FormatError> {
+        let key = Object::of(value, "keys", &["keytype", "keyval"])?;
+        let keytype = key.string("keytype")?;
+        let public = key.object("keyval", &["public", "private"])?.base64("public")?;
+        let id = KeyId::of(keytype, &public);
+        let bundle = if matches!(keytype, "ecdsa-x509" | "rsa-x509") {
+            Bundle::parse(&public).ok()
+        } else {
+            None
+        };
+        let (canonical, material) = match (keytype, &bundle) {
+            ("ecdsa-x509" | "rsa-x509", Some(bundle)) => {
+                // A key in a certificate with a broken hash or a short modulus never verifies, whatever its role (T52).
+                let sound = bundle.leaf().defect(None).is_none();
+                let material = Material::of_spki(bundle.leaf().spki()).filter(|m| sound && m.fits(keytype));
+                (canonical_id(bundle.leaf().spki()).unwrap_or(id), material)
+            }
+            ("ecdsa" | "rsa", _) => (id, Material::of_spki(&public).filter(|m| m.fits(keytype))),
+            ("ed25519", _) if public.len() == 32 => (id, Some(Material::Ed25519(public))),
+            _ => (id, None),
+        };
+        Ok(Self {
+            id,
+            canonical,
+            material: material.unwrap_or(Material::Unusable),
+            bundle,
+        })
+    }
+
+    /// The TUF key id: what roles list and signatures name.
+    pub const fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// The id of the bare key, the same for every certificate around it.
+    pub const fn canonical(&self) -> KeyId {
+        self.canonical
+    }
+
+    /// The certificates around the key, if it came in any that can be read.
+    pub const fn bundle(&self) -> Option<&Bundle> {
+        self.bundle.as_ref()
+    }
+
+    /// Whether `signature` is this key's over `message` by `method`, in any letter case (§3.7). A method that
+    /// does not belong to the key's type, or one we do not know, never verifies.
+    pub fn verify(&self, method: &str, message: &[u8], signature: &[u8]) -> bool {
+        match (method.to_ascii_lowercase().as_str(), &self.material) {
+            ("ecdsa", Material::P256(point)) => verify(&ECDSA_P256_SHA256_FIXED, point, message, signature),
+            ("ecdsa", Material::P521(point)) => verify(&ECDSA_P521_SHA256_FIXED, point, message, signature),
+            // No fixed-length variant of P-384 hashes with SHA-256, so the halves go in as DER.
+            ("ecdsa", Material::P384(point)) => fixed_to_der(signature)
+                .is_some_and(|signature| verify(&ECDSA_P384_SHA256_ASN1, point, message, &signature)),
+            ("rsapss", Material::Rsa(key)) => verify(&RSA_PSS_2048_8192_SHA256, key, message, signature),
+            ("rsapkcs1v15", Material::Rsa(key)) => {
+                verify(&RSA_PKCS1_2048_8192_SHA256, key, message, signature)
+            }
+            ("eddsa", Material::Ed25519(key)) => verify(&ED25519, key, message, signature),
+            _ => false,
+        }
+    }
+}
+
+fn verify(
+    algorithm: &'static dyn VerificationAlgorithm,
+    key: &[u8],
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
+    UnparsedPublicKey::new(algorithm, key)
+        .verify(message, signature)
+        .is_ok()
+}
+
+impl Material {
+    fn of_spki(der: &[u8]) -> Option<Self> {
+        let spki = SubjectPublicKeyInfoRef::from_der(der).ok()?;
+        let point = || spki.subject_public_key.as_bytes().map(<[u8]>::to_vec);
+        if spki.algorithm.oid == RSA_ENCRYPTION {
+            return Some(Self::Rsa(der.to_vec()));
+        }
+        if spki.algorithm.oid != EC_PUBLIC_KEY {
+            return None;
+        }
+        match spki.algorithm.parameters_oid().ok()? {
+            P256 => Some(Self::P256(point()?)),
+            P384 => Some(Self::P384(point()?)),
+            P521 => Some(Self::P521(point()?)),
+            // P-224 among them: below the strength of everything else here.
+            _ => None,
+        }
+    }
+
+    fn fits(&self, keytype: &str) -> bool {
+        matches!(self, Self::Rsa(_)) == keytype.starts_with("rsa")
+    }
+}
+
+/// The id of the bare key in a DER `SubjectPublicKeyInfo`, as Notary names its key files (§3.6).
+fn canonical_id(spki: &[u8]) -> Option<KeyId> {
+    let info = SubjectPublicKeyInfoRef::from_der(spki).ok()?;
+    match info.algorithm.oid {
+        EC_PUBLIC_KEY => Some(KeyId::of("ecdsa", spki)),
+        RSA_ENCRYPTION => Some(KeyId::of("rsa", spki)),
+        ED25519_KEY => Some(KeyId::of("ed25519", info.subject_public_key.as_bytes()?)),
+        _ => None,
+    }
+}
+
+/// The canonical id of a public key that a person wrote down: a PEM `PUBLIC KEY`, or a `CERTIFICATE` for the key
+/// in it. Headers such as docker's `role: alice` are skipped.
+///
+/// # Errors
+///
+/// [`KeyError`] if there is not exactly one such block, or it holds no ECDSA, RSA or Ed25519 key.
+pub fn pinned_key(text: &str) -> Result<KeyId, KeyError> {
+    let blocks = pem::blocks(text).map_err(|_| KeyError::Pem)?;
+    let [block] = blocks.as_slice() else {
+        return Err(KeyError::Pem);
+    };
+    let spki = match block.label {
+        "PUBLIC KEY" => {
+            let info = SubjectPublicKeyInfoOwned::from_der(&block.der).map_err(|_| KeyError::Unusable)?;
+            info.to_der().map_err(|_| KeyError::Unusable)?
+        }
+        "CERTIFICATE" => Bundle::parse(text.as_bytes())
+            .map_err(|_| KeyError::Unusable)?
+            .leaf()
+            .spki()
+            .to_vec(),
+        _ => return Err(KeyError::Pem),
+    };
+    let usable = Material::of_spki(&spki).is_some();
+    canonical_id(&spki)
+        .filter(|_| usable || is_ed25519(&spki))
+        .ok_or(KeyError::Unusable)
+}
+
+fn is_ed25519(spki: &[u8]) -> bool {
+    SubjectPublicKeyInfoRef::from_der(spki).is_ok_and(|info| info.algorithm.oid == ED25519_KEY)
+}
+
+/// `r ‖ s` as a DER sequence of two integers; `None` if the length is not twice [`P384_HALF`].
+fn fixed_to_der(signature: &[u8]) -> Option<Vec<u8>> {
+    if signature.len() != 2 * P384_HALF {
+        return None;
+    }
+    let (r, s) = signature.split_at_checked(P384_HALF)?;
+    let body = [der_integer(r)?, der_integer(s)?].concat();
+    Some(
+        [
+            &[
+                0x30,
+                u8::try_from(body.len()).ok().filter(|length| *length < 0x80)?,
+            ],
+            body.as_slice(),
+        ]
+        .concat(),
+    )
+}
+
+fn der_integer(magnitude: &[u8]) -> Option<Vec<u8>> {
+    let digits = magnitude.iter().skip_while(|b| **b == 0).copied();
+    let mut content: Vec<u8> = digits.collect();
+    if content.first().is_none_or(|first| *first >= 0x80) {
+        content.insert(0, 0);
+    }
+    Some([&[0x02, u8::try_from(content.len()).ok()?], content.as_slice()].concat())
+}
+
+/// Why a text is not a key or a key id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// Not a key id.
+    #[error("a key id is 64 lower-case hex digits")]
+    Id,
+    /// Not one PEM block of the right kind.
+    #[error("a key is one PEM block of type PUBLIC KEY or CERTIFICATE")]
+    Pem,
+    /// No key of a supported type.
+    #[error("the key is not ECDSA (P-256, P-384, P-521), RSA or Ed25519")]
+    Unusable,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+use super::*;
+
+fn listed(keytype: &str, public: &str) -> PublicKey {
+    let text = format!(r#"{{"keytype":"{keytype}","keyval":{{"private":null,"public":"{public}"}}}}"#);
+    PublicKey::decode(&Value::parse(text.as_bytes()).unwrap()).unwrap()
+}
+
+#[test]
+fn key_ids_are_those_of_the_reference() {
+    let toy = listed("ecdsa", "aGVsbG8=");
+    assert_eq!(
+        toy.id().to_string(),
+        "871cf79f8c646e48aa7a4fd5a766eb6735d4cd91846455fddb952abf01c34d90"
+    );
+    assert_eq!(toy.canonical(), toy.id());
+    let extra = r#"{"keytype":"ecdsa","keyval":{"private":"x","public":"aGVsbG8=","more":1},"note":2}"#;
+    assert_eq!(
+        PublicKey::decode(&Value::parse(extra.as_bytes()).unwrap())
+            .unwrap()
+            .id(),
+        toy.id()
+    );
+}
+
+#[test]
+fn a_key_id_reads_back_and_has_one_spelling() {
+    let text = "871cf79f8c646e48aa7a4fd5a766eb6735d4cd91846455fddb952abf01c34d90";
+    assert_eq!(text.parse::<KeyId>().unwrap().to_string(), text);
+    for bad in [
+        "",
+        "871c",
+        &text.to_uppercase(),
+        &format!("{text}00"),
+        &text.replace('8', "g"),
+    ] {
+        assert_eq!(bad.parse::<KeyId>(), Err(KeyError::Id), "{bad}");
+    }
+}
+
+#[test]
+fn keys_we_cannot_use_verify_nothing_and_are_no_error() {
+    for (keytype, public) in [
+        ("ecdsa", "aGVsbG8="),
+        ("ed25519", "aGVsbG8="),
+        ("rsa", ""),
+        ("ecdsa-x509", "aGVsbG8="),
+        ("x", ""),
+    ] {
+        let key = listed(keytype, public);
+        for method in ["ecdsa", "rsapss", "rsapkcs1v15", "eddsa", "none", ""] {
+            assert!(!key.verify(method, b"message", &[0; 64]), "{keytype} {method}");
+        }
+    }
+}
+
+#[test]
+fn halves_become_der_integers_of_minimal_length() {
+    let mut signature = [0; 96];
+    signature[47] = 0x7f;
+    signature[95] = 0x80;
+    assert_eq!(
+        fixed_to_der(&signature).unwrap(),
+        [0x30, 7, 2, 1, 0x7f, 2, 2, 0, 0x80]
+    );
+    assert_eq!(fixed_to_der(&[0xff; 96]).unwrap().len(), 2 + 2 * 51);
+    assert_eq!(fixed_to_der(&[0; 96]).unwrap(), [0x30, 6, 2, 1, 0, 2, 1, 0]);
+    assert_eq!(fixed_to_der(&[1; 95]), None);
+}
+
+#[test]
+fn a_pinned_key_is_one_public_key_or_certificate() {
+    let pem = "-----BEGIN PUBLIC KEY-----\nrole: alice\n\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEjamcfmPWAFNHAoUk1MmFxBnJL+1P\nY2sPh2Qf+58HZAbg3TosO4lkvTRV85kL7wiOytFG2SlCUbGrTKGJU482ng==\n-----END PUBLIC KEY-----\n";
+    let alice = "af87c6aa7d3aa355f25d5d95b9436dda29710ddc35ca2b9929e372849ec6904b";
+    assert_eq!(pinned_key(pem).unwrap().to_string(), alice);
+    for (what, bad) in [
+        ("nothing", String::new()),
+        ("two", format!("{pem}{pem}")),
+        ("cut short", pem.replace("-----END PUBLIC KEY-----", "")),
+        ("a private key", pem.replace("PUBLIC", "PRIVATE")),
+        (
+            "not a key",
+            "-----BEGIN PUBLIC KEY-----\naGVsbG8=\n-----END PUBLIC KEY-----".to_owned(),
+        ),
+    ] {
+        assert!(pinned_key(&bad).is_err(), "{what}");
+    }
+}
