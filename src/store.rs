@@ -1,1 +1,385 @@
-//! Trust state that outlives a restart (design §5).
+//! Trust state that outlives a restart (design §5): one SQLite database in the state directory.
+//!
+//! Every change is one transaction, synced to disk before it counts, so a process that is killed in the middle of a
+//! write leaves the state before or after it. A database that cannot be read is an error, never a fresh start:
+//! forgetting is how rollbacks succeed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+
+use crate::reference::Gun;
+use crate::tuf::{Role, Seen, State};
+
+/// The database in the state directory.
+const FILE: &str = "trust.db";
+/// Layout version, kept in `user_version`. Zero is a database just made.
+const LAYOUT: i64 = 1;
+/// How long to wait for another process that is writing: its transactions take milliseconds.
+const BUSY: Duration = Duration::from_secs(5);
+
+const SCHEMA: &str = "
+CREATE TABLE repository (
+    server TEXT NOT NULL, gun TEXT NOT NULL, revision INTEGER NOT NULL, verified_at TEXT,
+    PRIMARY KEY (server, gun)) WITHOUT ROWID;
+CREATE TABLE root (
+    server TEXT NOT NULL, gun TEXT NOT NULL, position INTEGER NOT NULL, bytes BLOB NOT NULL,
+    PRIMARY KEY (server, gun, position)) WITHOUT ROWID;
+CREATE TABLE role (
+    server TEXT NOT NULL, gun TEXT NOT NULL, role TEXT NOT NULL, version INTEGER NOT NULL, sha256 BLOB NOT NULL, bytes BLOB,
+    PRIMARY KEY (server, gun, role)) WITHOUT ROWID;
+";
+
+/// Where trust state is kept.
+#[derive(Debug)]
+pub struct Store {
+    connection: Mutex<Connection>,
+    /// Files are kept only where they outlive the process: in memory they would be there twice.
+    durable: bool,
+}
+
+/// A repository's state as it was loaded, and which revision of it that was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// What was remembered.
+    pub state: State,
+    revision: u64,
+}
+
+impl Store {
+    /// Opens the database in `dir`, and makes both if they are not there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the directory or the database cannot be made or read.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        make_private_directory(dir).map_err(|source| StoreError::Directory {
+            dir: dir.into(),
+            source,
+        })?;
+        let path = dir.join(FILE);
+        let opened = Connection::open(&path).and_then(|connection| Self::prepare(connection, true));
+        opened
+            .map_err(|source| StoreError::Open {
+                path: path.clone(),
+                source,
+            })?
+            .of_known_layout(path)
+    }
+
+    /// Keeps state for the life of the process only. The caller must say what that costs.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if SQLite refuses, which only a lack of memory explains.
+    pub fn memory() -> Result<Self, StoreError> {
+        let opened = Connection::open_in_memory().and_then(|connection| Self::prepare(connection, false));
+        opened.map_err(|source| StoreError::Access { source })
+    }
+
+    fn prepare(mut connection: Connection, durable: bool) -> rusqlite::Result<Self> {
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // In WAL mode only FULL syncs every commit; NORMAL may lose the newest ones when power fails.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if layout(&transaction)? == 0 {
+            transaction.execute_batch(SCHEMA)?;
+            transaction.pragma_update(None, "user_version", LAYOUT)?;
+        }
+        transaction.commit()?;
+        Ok(Self {
+            connection: Mutex::new(connection),
+            durable,
+        })
+    }
+
+    fn of_known_layout(self, path: PathBuf) -> Result<Self, StoreError> {
+        let found = layout(&self.lock()).map_err(|source| StoreError::Access { source })?;
+        if found == LAYOUT {
+            Ok(self)
+        } else {
+            Err(StoreError::Layout { path, found })
+        }
+    }
+
+    /// What is remembered of `gun` on `server`; empty if it was never seen.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the database cannot be read, or holds what this program never writes.
+    pub fn load(&self, server: &str, gun: &Gun) -> Result<Record, StoreError> {
+        let connection = self.lock();
+        let loaded = load(&connection, server, gun).map_err(|source| StoreError::Access { source })?;
+        loaded.ok_or_else(|| StoreError::Content { gun: gun.clone() })
+    }
+
+    /// Replaces what is remembered of `gun` by `state`, which was derived from `loaded`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Conflict`] if another process has written since: load again and verify again, so that the
+    /// higher versions win.
+    pub fn save(
+        &self,
+        server: &str,
+        gun: &Gun,
+        loaded: &Record,
+        state: &State,
+    ) -> Result<Record, StoreError> {
+        let revision = loaded.revision.saturating_add(1);
+        let saved = self.write(server, gun, loaded, |transaction| {
+            write_repository(transaction, server, gun, revision, state)?;
+            write_roots(transaction, server, gun, &state.roots)?;
+            write_roles(transaction, server, gun, state, self.durable)
+        })?;
+        if saved {
+            Ok(Record {
+                state: state.clone(),
+                revision,
+            })
+        } else {
+            Err(StoreError::Conflict { gun: gun.clone() })
+        }
+    }
+
+    /// Replaces the chain of roots alone, after a run that failed later on (design §9.7).
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::save`].
+    pub fn save_roots(
+        &self,
+        server: &str,
+        gun: &Gun,
+        loaded: &Record,
+        roots: &[Bytes],
+    ) -> Result<(), StoreError> {
+        let revision = loaded.revision.saturating_add(1);
+        let saved = self.write(server, gun, loaded, |transaction| {
+            write_repository(transaction, server, gun, revision, &loaded.state)?;
+            write_roots(transaction, server, gun, roots)
+        })?;
+        if saved {
+            Ok(())
+        } else {
+            Err(StoreError::Conflict { gun: gun.clone() })
+        }
+    }
+
+    /// Runs `change` in one transaction, if the repository is still at the revision that was loaded.
+    fn write(
+        &self,
+        server: &str,
+        gun: &Gun,
+        loaded: &Record,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<bool, StoreError> {
+        let mut connection = self.lock();
+        let attempt = || {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if revision(&transaction, server, gun)? != loaded.revision {
+                return Ok(false);
+            }
+            change(&transaction)?;
+            transaction.commit()?;
+            Ok(true)
+        };
+        attempt().map_err(|source| StoreError::Access { source })
+    }
+
+    /// A panic while the lock was held rolled its transaction back, so the connection is as good as before.
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn make_private_directory(dir: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
+}
+
+fn layout(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+fn revision(connection: &Connection, server: &str, gun: &Gun) -> rusqlite::Result<u64> {
+    let mut query =
+        connection.prepare("SELECT revision FROM repository WHERE server = ? AND gun = ?")?;
+    let found = query
+        .query_row(params![server, gun.as_str()], |row| row.get::<_, i64>(0))
+        .optional()?;
+    Ok(found
+        .and_then(|revision| u64::try_from(revision).ok())
+        .unwrap_or_default())
+}
+
+/// `None` if a row holds what cannot have been written.
+fn load(connection: &Connection, server: &str, gun: &Gun) -> rusqlite::Result<Option<Record>> {
+    let key = params![server, gun.as_str()];
+    let mut query =
+        connection.prepare("SELECT verified_at FROM repository WHERE server = ? AND gun = ?")?;
+    let Some(verified_at) = query
+        .query_row(key, |row| row.get::<_, Option<String>>(0))
+        .optional()?
+    else {
+        return Ok(Some(Record::default()));
+    };
+    let mut query =
+        connection.prepare("SELECT bytes FROM root WHERE server = ? AND gun = ? ORDER BY position")?;
+    let roots = query.query_map(key, |row| row.get::<_, Vec<u8>>(0).map(Bytes::from))?;
+    let roots = roots.collect::<rusqlite::Result<_>>()?;
+    let mut query = connection
+        .prepare("SELECT role, version, sha256, bytes FROM role WHERE server = ? AND gun = ?")?;
+    let rows = query.query_map(key, |row| {
+        Ok((
+            row.get::<_, String>(0)?,
+            row.get::<_, i64>(1)?,
+            row.get::<_, Vec<u8>>(2)?,
+            row.get::<_, Option<Vec<u8>>>(3)?,
+        ))
+    })?;
+    let (mut seen, mut files) = (BTreeMap::new(), BTreeMap::new());
+    for row in rows {
+        let (role, version, sha256, bytes) = row?;
+        let (Ok(role), Ok(version), Ok(sha256)) = (role.parse::<Role>(), u64::try_from(version), sha256.try_into())
+        else {
+            return Ok(None);
+        };
+        files.extend(bytes.map(|bytes| (role.clone(), bytes.into())));
+        seen.insert(role, Seen { version, sha256 });
+    }
+    let verified_at = match verified_at.map(|time| time.parse()).transpose() {
+        Ok(verified_at) => verified_at,
+        Err(_) => return Ok(None),
+    };
+    let state = State {
+        roots,
+        seen,
+        files,
+        verified_at,
+    };
+    Ok(Some(Record {
+        state,
+        revision: revision(connection, server, gun)?,
+    }))
+}
+
+fn write_repository(
+    transaction: &Transaction<'_>,
+    server: &str,
+    gun: &Gun,
+    revision: u64,
+    state: &State,
+) -> rusqlite::Result<()> {
+    let verified_at = state.verified_at.map(|time| time.to_string());
+    let mut statement =
+        transaction.prepare("INSERT OR REPLACE INTO repository VALUES (?, ?, ?, ?)")?;
+    let revision = i64::try_from(revision).unwrap_or(i64::MAX);
+    statement
+        .execute(params![server, gun.as_str(), revision, verified_at])
+        .map(drop)
+}
+
+fn write_roots(
+    transaction: &Transaction<'_>,
+    server: &str,
+    gun: &Gun,
+    roots: &[Bytes],
+) -> rusqlite::Result<()> {
+    let mut clear = transaction.prepare("DELETE FROM root WHERE server = ? AND gun = ?")?;
+    clear.execute(params![server, gun.as_str()])?;
+    let mut insert = transaction.prepare("INSERT INTO root VALUES (?, ?, ?, ?)")?;
+    for (position, bytes) in (0_i64..).zip(roots) {
+        insert.execute(params![server, gun.as_str(), position, &bytes[..]])?;
+    }
+    Ok(())
+}
+
+fn write_roles(
+    transaction: &Transaction<'_>,
+    server: &str,
+    gun: &Gun,
+    state: &State,
+    with_files: bool,
+) -> rusqlite::Result<()> {
+    let mut clear = transaction.prepare("DELETE FROM role WHERE server = ? AND gun = ?")?;
+    clear.execute(params![server, gun.as_str()])?;
+    let mut insert = transaction.prepare("INSERT INTO role VALUES (?, ?, ?, ?, ?, ?)")?;
+    for (role, seen) in &state.seen {
+        let file = state.files.get(role).filter(|_| with_files).map(|file| &file[..]);
+        // Versions are at most 2^53 − 1: `tuf::canonical` reads no larger number.
+        let version = i64::try_from(seen.version).unwrap_or(i64::MAX);
+        insert.execute(params![
+            server,
+            gun.as_str(),
+            role.as_str(),
+            version,
+            seen.sha256.as_slice(),
+            file
+        ])?;
+    }
+    Ok(())
+}
+
+/// Why trust state cannot be kept or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The state directory cannot be made.
+    #[error("cannot make the state directory {}", dir.display())]
+    Directory {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The database cannot be opened.
+    #[error("cannot open the trust state in {}: restore it from a backup, or move it away to trust anew", path.display())]
+    Open {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// A newer program wrote the database.
+    #[error("the trust state in {} has layout {found}, this program knows layout {LAYOUT}: use the newer program", path.display())]
+    Layout {
+        /// The database.
+        path: PathBuf,
+        /// Its layout.
+        found: i64,
+    },
+    /// The database does not answer.
+    #[error("the trust state cannot be read or written")]
+    Access {
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The database holds what this program never wrote.
+    #[error("the trust state of {gun} is damaged: restore it from a backup")]
+    Content {
+        /// The repository.
+        gun: Gun,
+    },
+    /// Another process wrote in between.
+    #[error("the trust state of {gun} was changed by another process")]
+    Conflict {
+        /// The repository.
+        gun: Gun,
+    },
+}
+
+#[cfg(test)]
+mod tests;

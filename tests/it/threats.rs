@@ -472,12 +472,12 @@ fn a_key_under_a_foreign_id_is_refused() {
         map[from.id()] = to.listed();
     };
     let root = Repo::new().edit("root", move |root| {
-        swap(&mut root["keys"], &Key::p256(2), &Key::p256(66))
+        swap(&mut root["keys"], &Key::p256(2), &Key::p256(66));
     });
     assert_eq!(View::new().verdict(&root.publish()), "malformed");
     // Also where the key never signs.
     let unused = Repo::new().edit("root", |root| {
-        root["keys"]["00".repeat(32)] = Key::p256(66).listed()
+        root["keys"]["00".repeat(32)] = Key::p256(66).listed();
     });
     assert_eq!(View::new().verdict(&unused.publish()), "malformed");
     let targets = Repo::new().with_alice(&[]).edit("targets", move |targets| {
@@ -642,7 +642,7 @@ fn members_that_differ_by_case_only_are_refused() {
         );
     }
     let nested = Repo::new().edit("targets", |targets| {
-        targets["targets"]["1.0"]["Hashes"] = json!({})
+        targets["targets"]["1.0"]["Hashes"] = json!({});
     });
     assert_eq!(View::new().verdict(&nested.publish()), "malformed");
     // Members nobody knows are signed and ignored (design §9.8); map keys are the publisher's.
@@ -1032,7 +1032,7 @@ fn an_entry_without_sha256_is_unusable_and_hides_nothing() {
         .tag("2.0", "stale")
         .with_alice(&[("2.0", "fresh")])
         .edit("targets/releases", move |targets| {
-            only_sha512(&mut targets["targets"]["2.0"])
+            only_sha512(&mut targets["targets"]["2.0"]);
         });
     assert_eq!(
         lookup(&View::new().collection(&repo.publish()), "2.0"),

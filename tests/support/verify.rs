@@ -101,7 +101,7 @@ impl View {
         let (mut update, mut requests) = Update::begin(self.task.clone(), self.prior.clone());
         let mut rounds = Vec::new();
         loop {
-            rounds.push(requests.iter().map(|request| request.path()).collect());
+            rounds.push(requests.iter().map(countersign::tuf::Request::path).collect());
             assert!(
                 rounds.len() < 200,
                 "the update does not come to an end: {rounds:?}"
