@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::reference::Reference;
@@ -69,18 +70,22 @@ impl fmt::Display for PolicyName {
 }
 
 /// Whether a policy's refusals deny or only warn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, schemars::JsonSchema)]
+#[schemars(inline)]
 pub enum Mode {
     /// Refused images are denied.
+    #[default]
     Enforce,
     /// Refused images are admitted with a warning.
     Audit,
 }
 
 /// What happens to pod templates of Deployments and the like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, schemars::JsonSchema)]
+#[schemars(inline)]
 pub enum Workloads {
     /// Warn about refused images.
+    #[default]
     Advise,
     /// Deny them.
     Deny,
@@ -143,9 +148,12 @@ pub enum Combine {
 }
 
 /// What a reference that has a digest must show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, schemars::JsonSchema)]
+#[schemars(inline)]
 pub enum DigestRule {
-    /// The digest must be that of a signed, released tag.
+    /// The digest must be that of a signed, released tag. Written `Require`.
+    #[default]
+    #[serde(rename = "Require")]
     Signed,
     /// Any digest passes: docker's old meaning (notary-v1 §1.4).
     Allow,
@@ -220,9 +228,11 @@ pub struct Signer {
 }
 
 /// What a never-published `targets/releases` means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, schemars::JsonSchema)]
+#[schemars(inline)]
 pub enum ReleasesMissing {
     /// Look in `targets`, as docker does.
+    #[default]
     Allow,
     /// Refuse.
     Deny,
