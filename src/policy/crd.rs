@@ -18,7 +18,10 @@ pub fn crds() -> [CustomResourceDefinition; 2] {
 pub fn crds_yaml() -> String {
     let mut text = String::new();
     for crd in crds() {
-        #[expect(clippy::expect_used, reason = "a definition is strings, numbers, lists and maps with text keys")]
+        #[expect(
+            clippy::expect_used,
+            reason = "a definition is strings, numbers, lists and maps with text keys"
+        )]
         let document = serde_saphyr::to_string(&crd).expect("a definition has a YAML form");
         let _infallible = write!(text, "---\n{document}");
     }

@@ -14,7 +14,6 @@ pub struct PolicyError {
     /// Where.
     pub place: Place,
     /// What, and the way out.
-    #[source]
     pub problem: Problem,
 }
 
@@ -153,10 +152,10 @@ pub enum ShapeError {
         hint: Hint,
     },
     /// Written twice.
-    #[error("given twice, first in line {first}: keep one of them")]
+    #[error("given again in line {again}: keep one of them")]
     Duplicate {
-        /// The line of the first.
-        first: u64,
+        /// The line of the later one.
+        again: u64,
     },
     /// Needed, and not there.
     #[error("required field is missing: add {name:?}")]
@@ -228,7 +227,12 @@ impl Hint {
         let limit = 1 + word.chars().count() / 4;
         known
             .iter()
-            .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
+            .map(|candidate| {
+                (
+                    strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()),
+                    candidate,
+                )
+            })
             .filter(|(distance, _)| *distance <= limit)
             .min_by_key(|(distance, _)| *distance)
             .map_or_else(
@@ -252,7 +256,9 @@ impl fmt::Display for Hint {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScopeError {
     /// Not a name that a cluster would take.
-    #[error("{name:?} is not a name: use lower-case letters, digits, \"-\" and \".\", at most 253 characters")]
+    #[error(
+        "{name:?} is not a name: use lower-case letters, digits, \"-\" and \".\", at most 253 characters"
+    )]
     Name {
         /// The name.
         name: Box<str>,
@@ -296,7 +302,9 @@ pub enum VerifierError {
     #[error("a verifier needs exactly one kind: add \"notary\"")]
     Kind,
     /// A name that does not read well in messages.
-    #[error("{name:?} is not a name: use lower-case letters, digits and \"-\", beginning and ending with one of the former")]
+    #[error(
+        "{name:?} is not a name: use lower-case letters, digits and \"-\", beginning and ending with one of the former"
+    )]
     Name {
         /// The name.
         name: Box<str>,
@@ -345,7 +353,10 @@ pub enum VerifierError {
         why: &'static str,
     },
     /// Not a duration.
-    #[error("{text:?} is not a duration: write hours, minutes and seconds, as in 12h, 1h30m or 0s, at most {} days", super::compile::MAX_STALENESS_DAYS)]
+    #[error(
+        "{text:?} is not a duration: write hours, minutes and seconds, as in 12h, 1h30m or 0s, at most {} days",
+        super::compile::MAX_STALENESS_DAYS
+    )]
     Duration {
         /// The text.
         text: Box<str>,

@@ -26,7 +26,7 @@ pub(super) use glob::Steps;
 const MAX_TAG: usize = 128;
 
 /// A pattern of image names, and perhaps of their tags.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Pattern {
     /// Completed: with host and, on Docker Hub, namespace.
     text: Box<str>,
@@ -57,7 +57,9 @@ impl Pattern {
         Ok(Self {
             name: Glob::new(&name),
             tag: tag.map(Glob::new),
-            text: tag.map_or_else(|| name.clone(), |tag| format!("{name}:{tag}")).into(),
+            text: tag
+                .map_or_else(|| name.clone(), |tag| format!("{name}:{tag}"))
+                .into(),
         })
     }
 
@@ -100,6 +102,12 @@ impl Pattern {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -155,7 +163,9 @@ pub enum PatternError {
     #[error("the pattern has an empty segment: take out the extra \"/\"")]
     EmptySegment,
     /// Three stars or more, or `**` next to something else.
-    #[error("\"**\" stands for whole segments, so nothing but \"/\" may be next to it: write \"team/**\" or \"team*/**\"")]
+    #[error(
+        "\"**\" stands for whole segments, so nothing but \"/\" may be next to it: write \"team/**\" or \"team*/**\""
+    )]
     Globstar,
     /// A single segment with a wildcard, which can only be a host.
     #[error(
@@ -176,7 +186,9 @@ pub enum PatternError {
         host: Box<str>,
     },
     /// Not a character of a name.
-    #[error("{character:?} does not occur in image names: they have a-z, 0-9 and \".\", \"_\", \"-\", \"/\" only")]
+    #[error(
+        "{character:?} does not occur in image names: they have a-z, 0-9 and \".\", \"_\", \"-\", \"/\" only"
+    )]
     Character {
         /// The first such character.
         character: char,
@@ -185,7 +197,9 @@ pub enum PatternError {
     #[error("no image has such a name: {0}")]
     Name(ReferenceError),
     /// Not a tag pattern.
-    #[error("{tag:?} matches no tag: tags have a-z, A-Z, 0-9, \".\", \"_\" and \"-\", and one \"*\" is any run of them")]
+    #[error(
+        "{tag:?} matches no tag: tags have a-z, A-Z, 0-9, \".\", \"_\" and \"-\", and one \"*\" is any run of them"
+    )]
     Tag {
         /// The text behind the colon.
         tag: Box<str>,
@@ -250,9 +264,15 @@ fn parse_host(host: &str) -> Result<(), PatternError> {
     parse_stars(host)?;
     if !host.contains('*') {
         // Any repository serves to hold the host against the grammar of references.
-        return format!("{host}/any").parse::<Gun>().map(drop).map_err(PatternError::Name);
+        return format!("{host}/any")
+            .parse::<Gun>()
+            .map(drop)
+            .map_err(PatternError::Name);
     }
-    parse_characters(host, |b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b':'))?;
+    parse_characters(
+        host,
+        |b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b':'),
+    )?;
     // A port may be a wildcard: it is not what an owner is known by.
     let (domain, _port) = host.split_once(':').unwrap_or((host, ""));
     let last = domain.rsplit('.').next().unwrap_or_default();
@@ -271,7 +291,10 @@ fn parse_segment(segment: &str) -> Result<(), PatternError> {
     }
     parse_stars(segment)?;
     if segment.contains('*') {
-        return parse_characters(segment, |b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_'));
+        return parse_characters(
+            segment,
+            |b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_'),
+        );
     }
     // Any host serves to hold the segment against the grammar of references.
     format!("localhost/{segment}")

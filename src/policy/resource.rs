@@ -6,12 +6,15 @@
 //!
 //! The doc comments are what `kubectl explain` shows: first what a field does, then its default and what it may
 //! hold.
-#![expect(unreachable_pub, reason = "KubeSchema derives from a copy of each struct that it keeps inside a function")]
+#![expect(
+    unreachable_pub,
+    reason = "KubeSchema derives from a copy of each struct that it keeps inside a function"
+)]
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::core::{ListMerge, Reason, Rule as Cel};
+use kube::core::Rule as Cel;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +34,11 @@ use super::select::{DigestRule, Mode, ReleasesMissing, Workloads};
     doc = "What the images of a cluster must show to run. Every policy that applies to a namespace must admit an image.",
     selectable = ".spec.mode",
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
     printcolumn(
         name = "Reason",
         type_ = "string",
@@ -67,7 +74,11 @@ pub struct ClusterTrustPolicySpec {
     doc = "What the images of one namespace must show to run, beyond what the cluster's policies demand of them. It can only tighten: an image needs the consent of every policy.",
     selectable = ".spec.mode",
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
     printcolumn(
         name = "Reason",
         type_ = "string",
@@ -122,10 +133,7 @@ pub struct Demands {
 pub struct NamespaceSelector {
     /// Labels and the values they must have. At most 16. Example: kubernetes.io/metadata.name: shop.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(
-        extend("maxProperties" = 16),
-        inner(length(max = 63)),
-    )]
+    #[schemars(extend("maxProperties" = 16, "additionalProperties" = {"type": "string", "maxLength": 63}))]
     pub match_labels: BTreeMap<String, String>,
     /// Conditions on labels. All must hold. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::pattern::{Pattern, Specificity};
+use super::selector::Scope;
 use crate::reference::Reference;
 
 /// Every policy in force, as one consistent snapshot.
@@ -18,25 +20,55 @@ pub struct PolicySet {
 }
 
 impl PolicySet {
-    /// What each policy that applies in a namespace (by name and labels) demands of `image`: one requirement a
-    /// policy, all of which must be met. Empty means that no policy applies.
-    pub fn select(
-        &self,
-        _namespace: &str,
-        _labels: &BTreeMap<String, String>,
-        _image: &Reference,
-    ) -> Vec<Requirement> {
-        Vec::new()
+    /// A set of compiled policies, whatever their order.
+    pub(super) fn new(policies: impl IntoIterator<Item = Arc<Policy>>) -> Self {
+        let mut policies: Vec<_> = policies.into_iter().collect();
+        policies.sort_by(|a, b| a.name.cmp(&b.name));
+        Self { policies }
     }
 
-    /// Every policy, in name order.
+    /// What each policy that applies in a namespace (by name and labels) demands of `image`: one requirement a
+    /// policy, all of which must be met. Empty means that no policy applies.
+    ///
+    /// The cluster's policies come first, each kind by name. The namespace's own name is matched as its label
+    /// `kubernetes.io/metadata.name`, whatever `labels` say.
+    pub fn select(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+        image: &Reference,
+    ) -> Vec<Requirement> {
+        self.applying(namespace, labels)
+            .map(|policy| policy.require(image))
+            .collect()
+    }
+
+    /// Whether a policy that applies in a namespace wants images in pod templates rewritten to their digests.
+    pub fn pin_workloads(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.applying(namespace, labels)
+            .any(|policy| policy.pin_workloads)
+    }
+
+    /// Every policy, the cluster's first, each kind by name.
     pub fn policies(&self) -> &[Arc<Policy>] {
         &self.policies
     }
 
     /// Every verifier that a policy defines.
     pub fn verifiers(&self) -> impl Iterator<Item = (&PolicyName, &Arc<Verifier>)> {
-        std::iter::empty()
+        self.policies
+            .iter()
+            .flat_map(|policy| policy.verifiers.iter().map(|verifier| (&*policy.name, verifier)))
+    }
+
+    fn applying(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &Arc<Policy>> {
+        self.policies
+            .iter()
+            .filter(move |policy| policy.scope.covers(namespace, labels))
     }
 }
 
@@ -49,6 +81,56 @@ pub struct Policy {
     pub mode: Mode,
     /// What it wants done about pod templates.
     pub workloads: Workloads,
+    /// Whether it wants images in pod templates rewritten to their digests.
+    pub pin_workloads: bool,
+    pub(super) scope: Scope,
+    pub(super) verifiers: Vec<Arc<Verifier>>,
+    /// In the order of the policy.
+    pub(super) rules: Vec<Rule>,
+}
+
+/// What is demanded of some images.
+#[derive(Debug)]
+pub(super) struct Rule {
+    /// With the index of each in the rule as it was written.
+    pub(super) patterns: Vec<(usize, Pattern)>,
+    pub(super) demand: Demand,
+}
+
+impl Rule {
+    /// How specifically the rule speaks of `image`; `None` if it does not.
+    fn specificity(&self, image: &Reference) -> Option<Specificity> {
+        let matching = self.patterns.iter().filter(|(_, pattern)| pattern.matches(image));
+        matching.map(|(_, pattern)| pattern.specificity()).max()
+    }
+}
+
+impl Policy {
+    /// How many rules it has.
+    pub fn rules(&self) -> usize {
+        self.rules.len()
+    }
+
+    fn require(&self, image: &Reference) -> Requirement {
+        let rule = self.rule(image);
+        Requirement {
+            policy: Arc::clone(&self.name),
+            mode: self.mode,
+            workloads: self.workloads,
+            rule: rule.map(|(index, _)| index + 1),
+            demand: rule.map_or(Demand::Uncovered, |(_, rule)| rule.demand.clone()),
+        }
+    }
+
+    /// The rule with the most specific pattern that matches `image`. Compilation has made sure that there is one only.
+    fn rule(&self, image: &Reference) -> Option<(usize, &Rule)> {
+        self.rules
+            .iter()
+            .enumerate()
+            .filter_map(|(index, rule)| Some((rule.specificity(image)?, (index, rule))))
+            .max_by(|(a, _), (b, _)| a.cmp(b))
+            .map(|(_, found)| found)
+    }
 }
 
 /// How a policy is called in messages: `default`, or `namespace/name` for a namespaced one.

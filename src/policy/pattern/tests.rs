@@ -83,23 +83,52 @@ fn a_star_stays_within_a_segment_and_two_cross_it() {
     for (text, yes, no) in [
         (
             "docker.io/library/*",
-            vec!["nginx", "alpine:3", "docker.io/library/x@sha256:0000000000000000000000000000000000000000000000000000000000000000"],
-            vec!["team/app", "docker.io/library/a/b", "registry.example.com/library/nginx"],
+            vec![
+                "nginx",
+                "alpine:3",
+                "docker.io/library/x@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+            ],
+            vec![
+                "team/app",
+                "docker.io/library/a/b",
+                "registry.example.com/library/nginx",
+            ],
         ),
         (
             "registry.example.com/**",
             vec!["registry.example.com/a", "registry.example.com/a/b/c:1"],
-            vec!["registry.example.com:443/a", "registry.example.com.evil.org/a", "evil.org/registry.example.com/a"],
+            vec![
+                "registry.example.com:443/a",
+                "registry.example.com.evil.org/a",
+                "evil.org/registry.example.com/a",
+            ],
         ),
         (
             "*.example.com/**",
             vec!["a.example.com/x", "a.b.example.com/x/y"],
-            vec!["example.com/x", "a.example.com.evil.org/x", "evil.org/a.example.com/x", "a.example.com:5000/x"],
+            vec![
+                "example.com/x",
+                "a.example.com.evil.org/x",
+                "evil.org/a.example.com/x",
+                "a.example.com:5000/x",
+            ],
         ),
         ("**", vec!["nginx", "localhost:5000/a/b/c"], vec![]),
-        ("**/nginx", vec!["nginx", "evil.org/nginx"], vec!["evil.org/nginx2", "evil.org/my-nginx"]),
-        ("registry.example.com/**/app", vec!["registry.example.com/a/b/app"], vec!["registry.example.com/app"]),
-        ("nginx:1.*", vec!["nginx:1.27", "nginx:1."], vec!["nginx:1", "nginx", "nginx:latest"]),
+        (
+            "**/nginx",
+            vec!["nginx", "evil.org/nginx"],
+            vec!["evil.org/nginx2", "evil.org/my-nginx"],
+        ),
+        (
+            "registry.example.com/**/app",
+            vec!["registry.example.com/a/b/app"],
+            vec!["registry.example.com/app"],
+        ),
+        (
+            "nginx:1.*",
+            vec!["nginx:1.27", "nginx:1."],
+            vec!["nginx:1", "nginx", "nginx:latest"],
+        ),
         (
             "nginx:*",
             vec!["nginx", "nginx:x"],
@@ -134,7 +163,10 @@ fn the_more_specific_pattern_is_the_greater() {
         ("**:latest", "**"),
         ("*/**", "**"),
     ] {
-        assert!(pattern(more).specificity() > pattern(less).specificity(), "{more} > {less}");
+        assert!(
+            pattern(more).specificity() > pattern(less).specificity(),
+            "{more} > {less}"
+        );
     }
 }
 
@@ -172,7 +204,10 @@ fn hostile_input_takes_no_longer_than_its_length_squared() {
     let path = format!("a.io/{}a", "a/".repeat(120));
     assert!(!pattern(&stars).matches(&image(&name)));
     assert!(!pattern(&globstars).matches(&image(&path)));
-    assert_eq!(pattern(&stars).overlaps(&pattern(&globstars), &mut 1_000_000), Some(false));
+    assert_eq!(
+        pattern(&stars).overlaps(&pattern(&globstars), &mut 1_000_000),
+        Some(false)
+    );
 }
 
 /// What `glob.rs` does, as one would write it down without a care for time.
@@ -189,19 +224,26 @@ fn naive(pattern: &[char], text: &[char]) -> bool {
 }
 
 fn segments() -> impl Strategy<Value = String> {
-    let segment = prop_oneof!["[ab*]{1,3}".prop_map(|s| s.replace("**", "*a")), Just("**".to_owned())];
+    let segment = prop_oneof![
+        "[ab*]{1,3}".prop_map(|s| s.replace("**", "*a")),
+        Just("**".to_owned())
+    ];
     prop::collection::vec(segment, 1..4).prop_map(|list| list.join("/"))
 }
 
 fn patterns() -> impl Strategy<Value = Pattern> {
-    (prop_oneof!["h", "\\*", "\\*\\.h"], segments(), prop::option::of("[ab*]{1,3}")).prop_filter_map(
-        "a pattern",
-        |(host, path, tag)| {
-            let host = if host == "h" { "h.h" } else { &host };
-            let tag = tag.map(|tag| format!(":{}", tag.replace("**", "*"))).unwrap_or_default();
-            Pattern::parse(&format!("{host}/{path}{tag}")).ok()
-        },
+    (
+        prop_oneof!["h", "\\*", "\\*\\.h"],
+        segments(),
+        prop::option::of("[ab*]{1,3}"),
     )
+        .prop_filter_map("a pattern", |(host, path, tag)| {
+            let host = if host == "h" { "h.h" } else { &host };
+            let tag = tag
+                .map(|tag| format!(":{}", tag.replace("**", "*")))
+                .unwrap_or_default();
+            Pattern::parse(&format!("{host}/{path}{tag}")).ok()
+        })
 }
 
 fn images() -> impl Strategy<Value = Reference> {
