@@ -89,7 +89,7 @@ impl Contents {
         match PolicySet::parse(self.0.iter().filter_map(|file| file.clone().ok())) {
             Ok(policies) if errors.is_empty() => return Ok(policies),
             Ok(_) => {}
-            Err(found) => errors.extend(found.into_iter().map(FileError::Policy)),
+            Err(found) => errors.extend(found.into_iter().map(|error| FileError::Policy(Box::new(error)))),
         }
         Err(PolicyFilesError(errors))
     }
@@ -203,7 +203,7 @@ pub enum FileError {
     },
     /// Read, and wrong.
     #[error(transparent)]
-    Policy(PolicyError),
+    Policy(Box<PolicyError>),
 }
 
 impl FileError {

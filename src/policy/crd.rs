@@ -15,6 +15,7 @@ pub fn crds() -> [CustomResourceDefinition; 2] {
 }
 
 /// The definitions of both kinds as YAML documents, for `kubectl apply`. The text is the same every time.
+#[expect(clippy::missing_panics_doc, reason = "it cannot, as said below")]
 pub fn crds_yaml() -> String {
     let mut text = String::new();
     for crd in crds() {

@@ -15,7 +15,7 @@
 use std::cmp::Reverse;
 use std::fmt;
 
-use crate::reference::{DOCKER_HUB, Gun, MAX_GUN_BYTES, Reference, ReferenceError};
+use crate::reference::{DOCKER_HUB, Gun, MAX_GUN_BYTES, Reference, ReferenceError, Tag};
 
 mod glob;
 
@@ -66,7 +66,7 @@ impl Pattern {
     /// Whether the pattern speaks of `image`. One with a tag pattern does not speak of an image that is named by
     /// digest alone.
     pub fn matches(&self, image: &Reference) -> bool {
-        let tag = image.tag().map(|tag| tag.as_str());
+        let tag = image.tag().map(Tag::as_str);
         self.name.matches(image.gun().as_str())
             && self
                 .tag

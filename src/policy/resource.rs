@@ -13,10 +13,13 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::Rule as Cel;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
+
+mod status;
+
+pub use status::{Condition, ConditionStatus, PolicyStatus};
 
 use super::select::{DigestRule, Mode, ReleasesMissing, Workloads};
 
@@ -33,20 +36,11 @@ use super::select::{DigestRule, Mode, ReleasesMissing, Workloads};
     derive = "PartialEq",
     doc = "What the images of a cluster must show to run. Every policy that applies to a namespace must admit an image.",
     selectable = ".spec.mode",
-    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].status"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].reason",
-        priority = 1
-    ),
-    printcolumn(name = "Rules", type_ = "integer", json_path = ".status.rules", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn = r#"{"name": "Mode", "type": "string", "jsonPath": ".spec.mode"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].reason", "priority": 1}"#,
+    printcolumn = r#"{"name": "Rules", "type": "integer", "jsonPath": ".status.rules", "priority": 1}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterTrustPolicySpec {
@@ -73,20 +67,11 @@ pub struct ClusterTrustPolicySpec {
     derive = "PartialEq",
     doc = "What the images of one namespace must show to run, beyond what the cluster's policies demand of them. It can only tighten: an image needs the consent of every policy.",
     selectable = ".spec.mode",
-    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].status"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].reason",
-        priority = 1
-    ),
-    printcolumn(name = "Rules", type_ = "integer", json_path = ".status.rules", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn = r#"{"name": "Mode", "type": "string", "jsonPath": ".spec.mode"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].reason", "priority": 1}"#,
+    printcolumn = r#"{"name": "Rules", "type": "integer", "jsonPath": ".status.rules", "priority": 1}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TrustPolicySpec {
@@ -152,9 +137,10 @@ pub struct LabelCondition {
     /// The label's key. Example: kubernetes.io/metadata.name.
     #[schemars(length(min = 1, max = 317))]
     pub key: String,
-    /// How the label relates to the values: In, NotIn (also met by a missing label), Exists or DoesNotExist.
+    /// How the label relates to the values: `In`, `NotIn` (also met by a missing label), `Exists` or
+    /// `DoesNotExist`.
     pub operator: Operator,
-    /// The values of In and NotIn; none for Exists and DoesNotExist. At most 128.
+    /// The values of `In` and `NotIn`; none for `Exists` and `DoesNotExist`. At most 128.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128), inner(length(max = 63)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
@@ -406,56 +392,4 @@ pub struct DenySpec {
     /// What the person who is denied reads. 1 to 256 characters.
     #[schemars(length(min = 1, max = 256))]
     pub message: String,
-}
-
-/// What the webhook makes of a policy.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PolicyStatus {
-    /// The generation of the policy that the rest of the status is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// How many rules are in force.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rules: Option<i32>,
-    /// Ready: the policy was read whole and is in force. Degraded: what it would have governed is denied. At most 8.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    pub conditions: Vec<Condition>,
-}
-
-/// One aspect of a policy's state: `metav1.Condition` with bounds.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Condition {
-    /// The aspect: Ready or Degraded.
-    #[serde(rename = "type")]
-    #[schemars(length(min = 1, max = 64))]
-    pub kind: String,
-    /// Whether it holds: True, False or Unknown.
-    pub status: ConditionStatus,
-    /// The generation of the policy that the condition is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// When the status last changed.
-    pub last_transition_time: Time,
-    /// Why, as one CamelCase word.
-    #[schemars(length(min = 1, max = 64), pattern("^[A-Za-z][A-Za-z0-9]*$"))]
-    pub reason: String,
-    /// Why, for people. At most 1024 characters.
-    #[schemars(length(max = 1024))]
-    pub message: String,
-}
-
-/// Whether a condition holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, schemars::JsonSchema)]
-#[schemars(inline)]
-pub enum ConditionStatus {
-    /// It does.
-    True,
-    /// It does not.
-    False,
-    /// That could not be found out.
-    Unknown,
 }

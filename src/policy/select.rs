@@ -319,3 +319,6 @@ pub enum ReleasesMissing {
     /// Refuse.
     Deny,
 }
+
+#[cfg(test)]
+mod tests;

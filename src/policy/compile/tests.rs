@@ -93,12 +93,25 @@ fn what_is_left_out_has_a_safe_default() {
     );
 }
 
+/// Each mistake, put into the honest policy, brings its message.
+fn each_is_refused(mistakes: &[(&str, &str, &str)]) {
+    for (old, new, want) in mistakes {
+        let text = honest().replace(old, new);
+        assert_ne!(text, honest(), "{old} is there");
+        let errors = parse(&text).unwrap_err().join("\n");
+        assert!(errors.contains(want), "{new}:\n  got  {errors}\n  want {want}");
+    }
+}
+
+fn key() -> String {
+    format!("root: {{keys: [\"{KEY}\"]}}")
+}
+
 #[test]
-fn each_mistake_is_named_with_its_place_and_a_remedy() {
-    let key = format!("root: {{keys: [\"{KEY}\"]}}");
+fn what_does_not_fit_the_schema_is_named_with_its_place_and_a_remedy() {
+    let key = key();
     let rule = "\n  - images: [\"**\"]\n    verify: {anyOf: [acme]}\n";
-    for (old, new, want) in [
-        // Shape
+    each_is_refused(&[
         (
             key.as_str(),
             "rooot: {}",
@@ -170,7 +183,12 @@ fn each_mistake_is_named_with_its_place_and_a_remedy() {
             "minimum: must be between 1 and 16, is 17",
         ),
         ("spec:", "spec: }", "p.yaml:4: not YAML that can be read"),
-        // Scope
+    ]);
+}
+
+#[test]
+fn names_and_scopes_that_a_file_cannot_have_are_refused() {
+    each_is_refused(&[
         (
             "{name: default}",
             "{name: Default}",
@@ -202,7 +220,13 @@ fn each_mistake_is_named_with_its_place_and_a_remedy() {
             "spec:\n  namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: In}]}",
             "In and NotIn need values",
         ),
-        // Verifier
+    ]);
+}
+
+#[test]
+fn verifier_names_and_trust_pins_that_cannot_work_are_refused() {
+    let key = key();
+    each_is_refused(&[
         (
             "name: acme",
             "name: Acme",
@@ -250,6 +274,13 @@ fn each_mistake_is_named_with_its_place_and_a_remedy() {
             &format!("root: {{ca: \"{KEY}\"}}"),
             "root.ca: expected PEM: \"-----BEGIN CERTIFICATE-----\"",
         ),
+    ]);
+}
+
+#[test]
+fn servers_and_their_options_that_cannot_work_are_refused() {
+    let key = key();
+    each_is_refused(&[
         (
             "https://trust",
             "http://trust",
@@ -308,7 +339,12 @@ fn each_mistake_is_named_with_its_place_and_a_remedy() {
             &format!("{key}\n      ca: {{configMapRef: {{name: s}}}}"),
             "ca.configMapRef: only in the cluster: in a policy file write ca.pem",
         ),
-        // Rules
+    ]);
+}
+
+#[test]
+fn rules_that_could_not_decide_are_refused() {
+    each_is_refused(&[
         (
             "anyOf: [acme]",
             "anyOf: [acmee]",
@@ -346,12 +382,7 @@ fn each_mistake_is_named_with_its_place_and_a_remedy() {
             "spec.rules[0].images[0]: \"**\" stands for whole segments",
         ),
         ("[\"**\"]", "[]", "images: must have 1 to 32 items"),
-    ] {
-        let text = honest().replace(old, new);
-        assert_ne!(text, honest(), "{old} is there");
-        let errors = parse(&text).unwrap_err().join("\n");
-        assert!(errors.contains(want), "{new}:\n  got  {errors}\n  want {want}");
-    }
+    ]);
 }
 
 #[test]
