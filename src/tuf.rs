@@ -36,8 +36,9 @@ mod state;
 mod update;
 
 pub mod canonical;
-pub mod certificate;
+mod certificate;
 
+pub use certificate::{Bundle, Certificate, CertificateError};
 pub use collection::{Collection, Conditions, RequiredSigner, Resolution, Unsigned};
 pub use decode::FormatError;
 pub use error::Error;

@@ -12,5 +12,6 @@ mod repo;
 mod verify;
 
 mod layers;
+mod policy;
 mod reference_data;
 mod threats;
