@@ -11,7 +11,7 @@ pub fn deadline(query: Option<&str>, limit: Duration) -> Duration {
         .and_then(timeout)
         .map_or(limit, |timeout| timeout.min(limit));
     let margin = (granted / 4).clamp(MARGIN_LEAST, MARGIN_MOST).min(granted / 2);
-    (granted - margin).max(SHORTEST)
+    granted.saturating_sub(margin).max(SHORTEST)
 }
 
 /// Encoding, a pooled connection within the cluster, and a garbage collection of the API server.

@@ -59,7 +59,7 @@ impl Stance {
             (Self::Enforce, Mode::Enforce, _) | (Self::Advise, Mode::Enforce, Workloads::Deny) => {
                 Weight::Deny
             }
-            (Self::Enforce | Self::Advise, ..) | (Self::Report, ..) => Weight::Warn,
+            (Self::Enforce | Self::Advise | Self::Report, ..) => Weight::Warn,
         }
     }
 }

@@ -213,7 +213,8 @@ fn entries(object: &Value, root: &str) -> Result<Vec<Image>, Unreadable> {
     Ok(images)
 }
 
-/// The object at `root`; `None` if a member on the way is missing, as in a ReplicationController without template.
+/// The object at `root`; `None` if a member on the way is missing, as in a `ReplicationController` without
+/// template.
 fn descend<'a>(object: &'a Value, root: &str) -> Result<Option<&'a Map<String, Value>>, Unreadable> {
     let mut here = object.as_object().ok_or(Unreadable::NoObject)?;
     for segment in root.split('/').skip(1) {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::review::patch::Patch;
 use crate::review::verdict::{Ruling, Status};
@@ -249,11 +249,7 @@ impl Reply {
             kind: KIND,
             response: self.response(),
         };
-        #[expect(
-            clippy::expect_used,
-            reason = "strings, numbers and maps with string keys always serialise"
-        )]
-        serde_json::to_vec(&review).expect("a reply is plain data")
+        json!(review).to_string().into_bytes()
     }
 
     fn response(&self) -> Response<'_> {
