@@ -165,11 +165,11 @@ mod tests {
 
     #[test]
     fn templates_and_cron_jobs_have_their_own_roots() {
-        let root = |group, resource| match place(group, resource, "", "") {
-            Place::Template { root } => root,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(root("", "podtemplates"), "/template/spec");
-        assert_eq!(root("batch", "cronjobs"), "/spec/jobTemplate/spec/template/spec");
+        for (group, resource, want) in [
+            ("", "podtemplates", "/template/spec"),
+            ("batch", "cronjobs", "/spec/jobTemplate/spec/template/spec"),
+        ] {
+            assert_eq!(place(group, resource, "", "").root(), Some(want), "{resource}");
+        }
     }
 }

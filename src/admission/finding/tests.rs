@@ -21,10 +21,12 @@ fn allow() -> Demand {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a proof is what the table holds")]
 fn signed(digest: [u8; 32]) -> Proof {
     Some(Ok(fake::pinned(Digest::sha256(digest))))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "a proof is what the table holds")]
 fn refused(kind: Kind) -> Proof {
     Some(Err(Cause::Refused(fake::refusal(kind, "fake", "no", Vec::new()))))
 }

@@ -1,3 +1,4 @@
+use base64::Engine as _;
 use serde_json::json;
 
 use super::*;
@@ -210,7 +211,6 @@ fn a_patch_is_written_as_base64_text() {
     let response = &written(allowed, BTreeMap::new())["response"];
     assert_eq!(response["patchType"], "JSONPatch");
     assert_eq!(response["warnings"], json!(["careful"]));
-    use base64::Engine as _;
     let patch = base64::engine::general_purpose::STANDARD
         .decode(response["patch"].as_str().unwrap())
         .unwrap();
