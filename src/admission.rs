@@ -1,6 +1,6 @@
 //! The pipeline on one screen: a review in, changed images, what policy demands of them, what is proved, a reply out.
 //!
-//! Everything but [`proof`] is a plain function. What each phase makes of the findings is in [`ruling`].
+//! Everything but `proof` is a plain function. What each phase makes of the findings is in `ruling`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,9 +20,12 @@ use crate::telemetry::Metrics;
 use crate::trust::Verify;
 
 pub use self::deadline::deadline;
-use self::ruling::{Decision, Stance};
+use self::decision::Decision;
+use self::proof::Rules;
+use self::ruling::Stance;
 
 mod deadline;
+mod decision;
 mod finding;
 mod proof;
 mod record;
@@ -114,9 +117,13 @@ impl<V: Verify> Admission<V> {
             Plan::Allow { reason, warning } => Decision::allow(reason, warning),
             Plan::Refuse { stance, error } => ruling::unreadable(stance, &error),
             Plan::Look { stance, images, name } => {
-                let questions = proof::questions(&images, stance, unreadable, |image| {
-                    (rules(&request.namespace, image), request.namespace.as_str())
-                });
+                let namespace = request.namespace.as_str();
+                let rules = Rules {
+                    select: |image: &Reference| rules(namespace, image),
+                    namespace,
+                    unreadable,
+                };
+                let questions = proof::questions(&images, stance, &rules);
                 let findings = proof::find(self.verify.as_ref(), questions, stance.need(), until).await;
                 ruling::rule(stance, &images, &findings).about(name)
             }

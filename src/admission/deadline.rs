@@ -7,6 +7,7 @@ use std::time::Duration;
 ///
 /// A query without `timeout`, or with one that is no positive Go duration, grants `limit`.
 pub fn deadline(query: Option<&str>, limit: Duration) -> Duration {
+    let limit = limit.min(LONGEST);
     let granted = query
         .and_then(timeout)
         .map_or(limit, |timeout| timeout.min(limit));
@@ -18,6 +19,8 @@ pub fn deadline(query: Option<&str>, limit: Duration) -> Duration {
 const MARGIN_LEAST: Duration = Duration::from_millis(500);
 /// More than this buys nothing.
 const MARGIN_MOST: Duration = Duration::from_secs(1);
+/// The API server waits no longer for any webhook (§1.14).
+const LONGEST: Duration = Duration::from_secs(30);
 /// Enough for an answer from memory.
 const SHORTEST: Duration = Duration::from_millis(1);
 
@@ -77,7 +80,8 @@ mod tests {
             (Some("timeout=2s"), 10_000, 1_500),
             (Some("timeout=1s"), 10_000, 500),
             (Some("timeout=500ms"), 10_000, 250),
-            (Some("a=b&timeout=1m0s&c"), 90_000, 59_000),
+            (Some("a=b&timeout=0m20s&c"), 90_000, 19_000),
+            (Some("timeout=1h"), 90_000, 29_000),
             (Some("timeout=1.5s"), 10_000, 1_000),
             (Some("timeout=1ns"), 10_000, 1),
             (None, 0, 1),

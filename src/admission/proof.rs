@@ -34,41 +34,47 @@ pub(super) type Questions<'a> = BTreeMap<&'a str, Question>;
 /// By the same strings.
 pub(super) type Findings<'a> = BTreeMap<&'a str, Finding>;
 
-/// One question per distinct image string. `select` gives what policies demand, and the namespace they do it in.
-pub(super) fn questions<'a, 'n>(
-    images: &'a [Image],
-    stance: Stance,
-    unreadable: Mode,
-    select: impl Fn(&Reference) -> (Vec<Requirement>, &'n str),
-) -> Questions<'a> {
+/// What policies say in the namespace of a request.
+pub(super) struct Rules<'a, S> {
+    /// What they demand of an image: [`PolicySet::select`](crate::policy::PolicySet::select).
+    pub(super) select: S,
+    /// Which namespace.
+    pub(super) namespace: &'a str,
+    /// Whether an image that cannot be asked about is denied.
+    pub(super) unreadable: Mode,
+}
+
+/// One question per distinct image string.
+pub(super) fn questions<'a, S>(images: &'a [Image], stance: Stance, rules: &Rules<'_, S>) -> Questions<'a>
+where
+    S: Fn(&Reference) -> Vec<Requirement>,
+{
     let texts: BTreeSet<_> = images.iter().map(Image::text).collect();
     texts
         .into_iter()
-        .map(|text| (text, question(text, stance, unreadable, &select)))
+        .map(|text| (text, question(text, stance, rules)))
         .collect()
 }
 
-fn question<'n>(
-    text: &str,
-    stance: Stance,
-    unreadable: Mode,
-    select: impl Fn(&Reference) -> (Vec<Requirement>, &'n str),
-) -> Question {
+fn question<S>(text: &str, stance: Stance, rules: &Rules<'_, S>) -> Question
+where
+    S: Fn(&Reference) -> Vec<Requirement>,
+{
     let settled = |mode, cause| Question::Settled(Finding::of(Objection::own(mode, cause)));
     if text.is_empty() {
-        return settled(unreadable, Cause::Blank);
+        return settled(rules.unreadable, Cause::Blank);
     }
     let reference = match Reference::parse(text) {
         Ok(reference) => reference,
-        Err(error) => return settled(unreadable, Cause::Unparsable(error)),
+        Err(error) => return settled(rules.unreadable, Cause::Unparsable(error)),
     };
     // A reference that has a digest is never rewritten: there is nothing to find out yet (ADM-25).
     if stance == Stance::Pin && reference.digest().is_some() {
         return Question::Settled(Finding::default());
     }
-    let (requirements, namespace) = select(&reference);
+    let requirements = (rules.select)(&reference);
     if requirements.is_empty() {
-        let namespace = namespace.to_owned();
+        let namespace = rules.namespace.to_owned();
         return settled(Mode::Enforce, Cause::NoPolicy { namespace });
     }
     open(reference, requirements, stance)

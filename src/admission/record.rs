@@ -5,15 +5,18 @@ use std::time::Duration;
 use tracing::{debug, info};
 
 use super::Phase;
-use super::ruling::Decision;
+use super::decision::Decision;
 use crate::review::verdict::{outcomes, printable};
 use crate::review::wire::Request;
 use crate::review::workload::resource_word;
 
 /// Longest value in bytes that a user wrote (OBS-21).
 const MAX_VALUE: usize = 512;
-/// Longest list of images in bytes: 14 at their longest, and lines stay below what log collectors split (16 KiB).
-const MAX_IMAGES: usize = 8192;
+/// Longest text of our own in bytes: a denial with its line breaks escaped.
+const MAX_TEXT: usize = 1100;
+/// Longest list of images in bytes: six at their longest, dozens as they usually are, and the whole line stays far
+/// below what container runtimes split (16 KiB).
+const MAX_IMAGES: usize = 4096;
 
 /// Writes the line: at debug what was merely let through, at info what was decided.
 pub(super) fn line(phase: Phase, request: &Request<'_>, decision: &Decision, took: Duration) {
@@ -37,8 +40,7 @@ pub(super) fn line(phase: Phase, request: &Request<'_>, decision: &Decision, too
                 policy = %printable(&decision.policies, MAX_VALUE),
                 pinned = decision.pinned(),
                 images = %images(decision),
-                message_to_user = decision.message().map(|text| printable(text, MAX_VALUE)),
-                error = decision.error.as_deref().map(|text| printable(text, MAX_VALUE)),
+                error = decision.message().or(decision.error.as_deref()).map(|text| printable(text, MAX_TEXT)),
                 dry_run = request.dry_run,
                 duration_ms = took.as_secs_f64() * 1e3,
                 "admission decided"
