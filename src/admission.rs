@@ -1,1 +1,257 @@
-//! An AdmissionReview in, a reply out.
+//! The pipeline on one screen: a review in, changed images, what policy demands of them, what is proved, a reply out.
+//!
+//! Everything but `proof` is a plain function. What each phase makes of the findings is in `ruling`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::policy::{Mode, PolicySet, Requirement};
+use crate::reference::Reference;
+use crate::review::images::{self, Image, Unreadable};
+pub use crate::review::wire::Malformed;
+use crate::review::wire::{self, Operation, Request};
+use crate::review::workload::{Place, resource_word};
+use crate::telemetry::Metrics;
+use crate::trust::Verify;
+
+pub use self::deadline::deadline;
+use self::decision::Decision;
+use self::proof::Rules;
+use self::ruling::Stance;
+
+mod deadline;
+mod decision;
+mod finding;
+mod proof;
+mod record;
+mod ruling;
+mod text;
+
+/// The four entries the API server calls (ADM-60). Each is a path of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// `/mutate`: pins what it can prove, never denies.
+    Mutate,
+    /// `/validate`: the authority, on the final object.
+    Validate,
+    /// `/audit`: for namespaces in audit mode; warns of what would be denied.
+    Audit,
+    /// `/advise`: for pod templates.
+    Advise,
+}
+
+impl Phase {
+    /// Every phase.
+    pub const ALL: [Self; 4] = [Self::Mutate, Self::Validate, Self::Audit, Self::Advise];
+
+    /// The word for logs and metrics, and the last segment of the path.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Mutate => "mutate",
+            Self::Validate => "validate",
+            Self::Audit => "audit",
+            Self::Advise => "advise",
+        }
+    }
+}
+
+/// Answers reviews.
+#[derive(Debug)]
+pub struct Admission<V> {
+    verify: Arc<V>,
+    policies: Arc<ArcSwap<PolicySet>>,
+    metrics: Arc<Metrics>,
+    limit: Duration,
+}
+
+impl<V: Verify> Admission<V> {
+    /// An admission under whatever `policies` hold when a review arrives. No decision takes longer than `limit`,
+    /// however long the API server would wait.
+    pub const fn new(
+        verify: Arc<V>,
+        policies: Arc<ArcSwap<PolicySet>>,
+        metrics: Arc<Metrics>,
+        limit: Duration,
+    ) -> Self {
+        Self {
+            verify,
+            policies,
+            metrics,
+            limit,
+        }
+    }
+
+    /// Answers the review in `body`, the body of a request whose URL had `query`. The answer is the body of a
+    /// response with status 200, whatever was decided.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`], to be answered with status 400: what cannot be read has no uid to answer to (ADM-67).
+    pub async fn answer(&self, phase: Phase, body: &[u8], query: Option<&str>) -> Result<Vec<u8>, Malformed> {
+        // One snapshot serves the whole request.
+        let policies = self.policies.load_full();
+        let rules =
+            |namespace: &str, image: &Reference| policies.select(namespace, &known_labels(namespace), image);
+        self.answer_under(phase, body, query, &rules, unreadable_mode(&policies))
+            .await
+    }
+
+    /// [`Self::answer`], with the policies as a function.
+    async fn answer_under(
+        &self,
+        phase: Phase,
+        body: &[u8],
+        query: Option<&str>,
+        rules: &(impl Fn(&str, &Reference) -> Vec<Requirement> + Sync),
+        unreadable: Mode,
+    ) -> Result<Vec<u8>, Malformed> {
+        let started = Instant::now();
+        let request = wire::parse(body).inspect_err(|_| self.count_malformed(phase, started))?;
+        let until = started + deadline(query, self.limit);
+        let decision = match plan(phase, &request) {
+            Plan::Allow { reason, warning } => Decision::allow(reason, warning),
+            Plan::Refuse { stance, error } => ruling::unreadable(stance, &error),
+            Plan::Look { stance, images, name } => {
+                let namespace = request.namespace.as_str();
+                let rules = Rules {
+                    select: |image: &Reference| rules(namespace, image),
+                    namespace,
+                    unreadable,
+                };
+                let questions = proof::questions(&images, stance, &rules);
+                let findings = proof::find(self.verify.as_ref(), questions, stance.need(), until).await;
+                ruling::rule(stance, &images, &findings).about(name)
+            }
+        };
+        let decision = decision.heard_by(&request.user);
+        self.record(phase, &request, &decision, started);
+        Ok(decision.into_reply(request.uid).to_bytes())
+    }
+
+    fn count_malformed(&self, phase: Phase, started: Instant) {
+        let (operation, resource) = (Operation::Other.word(), "other");
+        self.metrics.admission(
+            phase.word(),
+            operation,
+            resource,
+            "error",
+            false,
+            started.elapsed(),
+        );
+    }
+
+    fn record(&self, phase: Phase, request: &Request<'_>, decision: &Decision, started: Instant) {
+        let took = started.elapsed();
+        self.metrics.admission(
+            phase.word(),
+            request.operation.word(),
+            resource_word(request),
+            decision.word(),
+            request.dry_run,
+            took,
+        );
+        record::line(phase, request, decision, took);
+    }
+}
+
+/// What is to be done about a request.
+#[derive(Debug)]
+enum Plan {
+    /// Nothing in it is ours to judge.
+    Allow {
+        reason: &'static str,
+        warning: Option<&'static str>,
+    },
+    /// It is ours, but cannot be read.
+    Refuse { stance: Stance, error: Unreadable },
+    /// These images are new or changed.
+    Look {
+        stance: Stance,
+        images: Vec<Image>,
+        /// What the object is called in logs.
+        name: String,
+    },
+}
+
+impl Plan {
+    const fn allow(reason: &'static str) -> Self {
+        Self::Allow {
+            reason,
+            warning: None,
+        }
+    }
+}
+
+/// Neither owners nor deletion nor a scale of zero lets a changed image through unseen (ADM-33, ADM-35).
+fn plan(phase: Phase, request: &Request<'_>) -> Plan {
+    if !matches!(request.operation, Operation::Create | Operation::Update) {
+        return Plan::allow("operation");
+    }
+    let (stance, root) = match Place::of(request) {
+        Place::Harmless => return Plan::allow("subresource"),
+        Place::Unknown => {
+            return Plan::Allow {
+                reason: "unknown_resource",
+                warning: Some(UNKNOWN_RESOURCE),
+            };
+        }
+        // A mirror of what a kubelet already runs: denying it would hide it, not stop it (AVL-30).
+        Place::Pod if request.user.is_node() && request.subresource.is_empty() => {
+            return Plan::allow("node");
+        }
+        place @ (Place::Pod | Place::Template { .. }) => match (Stance::of(phase, place), place.root()) {
+            (Some(stance), Some(root)) => (stance, root),
+            // Templates are not rewritten: the Pods made from them are (ADM-34, ADM-37).
+            _ => return Plan::allow("template"),
+        },
+    };
+    match subject(request, root) {
+        Ok((images, _)) if images.is_empty() => Plan::allow("unchanged"),
+        Ok((images, name)) => Plan::Look { stance, images, name },
+        Err(error) => Plan::Refuse { stance, error },
+    }
+}
+
+const UNKNOWN_RESOURCE: &str = "countersign does not know this resource and admitted it unseen: the rules of its webhook configuration are too wide";
+
+/// The images to look at, and what to call the object they are in.
+fn subject(request: &Request<'_>, root: &str) -> Result<(Vec<Image>, String), Unreadable> {
+    let object = request.object().ok_or(Unreadable::NoObject)?;
+    let old = (request.operation == Operation::Update)
+        .then(|| request.old_object())
+        .flatten();
+    let images = images::changed(images::extract(&object, old.as_ref(), root)?)?;
+    Ok((images, display_name(request, &object)))
+}
+
+/// A name that is still to be generated is shown as its beginning and `*` (§1.2).
+fn display_name(request: &Request<'_>, object: &Value) -> String {
+    let start = object.pointer("/metadata/generateName").and_then(Value::as_str);
+    match start {
+        Some(start) if request.name.is_empty() => format!("{start}*"),
+        Some(_) | None => request.name.clone(),
+    }
+}
+
+/// The labels of a namespace that its name tells. A review does not carry the others.
+fn known_labels(namespace: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.to_owned())])
+}
+
+/// What becomes of an image that no rule can be looked up for: where every policy only watches, so do we.
+fn unreadable_mode(policies: &PolicySet) -> Mode {
+    let policies = policies.policies();
+    if !policies.is_empty() && policies.iter().all(|policy| policy.mode == Mode::Audit) {
+        Mode::Audit
+    } else {
+        Mode::Enforce
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,18 @@
-//! Admission reviews without I/O.
+//! Admission reviews without I/O: a review in, a reply out (kubernetes-admission §1).
+//!
+//! | module | answers |
+//! | --- | --- |
+//! | [`wire`] | what the API server asked, and how an answer is written |
+//! | [`workload`] | whether the object holds a pod specification, and where |
+//! | [`images`] | every place that names an image, and which of them changed |
+//! | [`patch`] | the JSON Patch that pins them |
+//! | [`verdict`] | yes or no, in words that fit where they will be shown |
+//!
+//! Nothing here knows a policy or a signature, and nothing decides by an annotation, a label or an owner: all
+//! three are the user's to write (ADM-35, ADM-45).
+
+pub mod images;
+pub mod patch;
+pub mod verdict;
+pub mod wire;
+pub mod workload;

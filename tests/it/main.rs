@@ -11,6 +11,7 @@ mod repo;
 #[path = "../support/verify.rs"]
 mod verify;
 
+mod admission;
 mod layers;
 mod policy;
 mod reference_data;

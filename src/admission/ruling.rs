@@ -1,0 +1,215 @@
+//! What each phase makes of the findings (ADM-20, ADM-21, ADM-60, ADM-13).
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use super::Phase;
+use super::decision::{Decision, Looked};
+use super::finding::{Finding, Need, Objection};
+use super::proof::Findings;
+use super::text;
+use crate::policy::{Mode, Workloads};
+use crate::reference::Reference;
+use crate::review::images::{Image, Unreadable};
+use crate::review::patch::{Patch, Pin};
+use crate::review::verdict::{self, Complaint, Ruling, Status};
+use crate::review::workload::Place;
+
+/// How a request is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stance {
+    /// Pods before they are final: pin, never deny.
+    Pin,
+    /// Final Pods: deny what is not proved.
+    Enforce,
+    /// Deny nothing, say what would be denied.
+    Report,
+    /// Templates: each policy says what becomes of its objections.
+    Advise,
+}
+
+impl Stance {
+    /// How `phase` judges what is at `place`; `None` if it does not.
+    ///
+    /// A webhook configuration that sends Pods to `/advise` gets a report: that entry serves audit namespaces too,
+    /// where nothing may be denied (ADM-60).
+    pub(super) const fn of(phase: Phase, place: Place) -> Option<Self> {
+        match (phase, place) {
+            (Phase::Mutate, Place::Pod) => Some(Self::Pin),
+            (Phase::Validate, Place::Pod) => Some(Self::Enforce),
+            (Phase::Audit | Phase::Advise, Place::Pod) | (Phase::Audit, Place::Template { .. }) => {
+                Some(Self::Report)
+            }
+            (Phase::Validate | Phase::Advise, Place::Template { .. }) => Some(Self::Advise),
+            (Phase::Mutate, Place::Template { .. }) | (_, Place::Harmless | Place::Unknown) => None,
+        }
+    }
+
+    /// Only what runs as it is needs a digest: nothing pins Pods of audit namespaces, and templates are never pinned.
+    pub(super) const fn need(self) -> Need {
+        match self {
+            Self::Enforce => Need::Digest,
+            Self::Pin | Self::Report | Self::Advise => Need::Proof,
+        }
+    }
+
+    fn weigh(self, objection: &Objection) -> Weight {
+        match (self, objection.mode, objection.workloads) {
+            (Self::Pin, ..) | (Self::Advise, _, Workloads::Ignore) => Weight::Nothing,
+            (Self::Enforce, Mode::Enforce, _) | (Self::Advise, Mode::Enforce, Workloads::Deny) => {
+                Weight::Deny
+            }
+            (Self::Enforce | Self::Advise | Self::Report, ..) => Weight::Warn,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weight {
+    Nothing,
+    Warn,
+    Deny,
+}
+
+/// An object of ours that cannot be read (ADM-67).
+pub(super) fn unreadable(stance: Stance, error: &Unreadable) -> Decision {
+    let text = format!("the object cannot be read: {error}");
+    let ruling = match stance {
+        Stance::Pin => Ruling::allowed(),
+        Stance::Enforce => Ruling::Denied {
+            status: Status::BadRequest,
+            message: verdict::message(&[Complaint::new(&text, "")]),
+        },
+        Stance::Report | Stance::Advise => Ruling::Allowed {
+            patch: None,
+            warnings: verdict::warnings([would_be_denied(&text)]),
+        },
+    };
+    Decision {
+        would_deny: stance == Stance::Report,
+        error: Some(text),
+        ..Decision::of(ruling, "unreadable_object")
+    }
+}
+
+fn would_be_denied(text: &str) -> String {
+    format!("would be denied: {text}")
+}
+
+/// Judges `images`, every one of which has its finding. The order of the answer is that of the object (ADM-52).
+pub(super) fn rule(stance: Stance, images: &[Image], findings: &Findings<'_>) -> Decision {
+    let looked: Vec<_> = images
+        .iter()
+        .filter_map(|image| Some((image, findings.get(image.text())?)))
+        .collect();
+    let denials = complaints(stance, &looked, Weight::Deny);
+    let warnings = complaints(stance, &looked, Weight::Warn);
+    let ruling = if denials.is_empty() {
+        Ruling::Allowed {
+            patch: (stance == Stance::Pin).then(|| patch(&looked)).flatten(),
+            warnings: warning_texts(&looked, &warnings),
+        }
+    } else {
+        Ruling::Denied {
+            status: status(stance, &looked),
+            message: verdict::message(&denials),
+        }
+    };
+    let would_deny = !warnings.is_empty();
+    describe(
+        Decision {
+            would_deny,
+            ..Decision::of(ruling, "signed")
+        },
+        &looked,
+    )
+}
+
+/// One complaint per image that has objections of this weight, gravest first.
+fn complaints(stance: Stance, looked: &[(&Image, &Finding)], weight: Weight) -> Vec<Complaint> {
+    looked
+        .iter()
+        .filter_map(|(image, finding)| {
+            let mut objections: Vec<_> = finding
+                .objections
+                .iter()
+                .filter(|objection| stance.weigh(objection) == weight)
+                .collect();
+            objections.sort_by_key(|objection| Reverse(objection.cause.status()));
+            text::complaint(image, objections)
+        })
+        .collect()
+}
+
+/// The gravest of what denies (ADM-50).
+fn status(stance: Stance, looked: &[(&Image, &Finding)]) -> Status {
+    looked
+        .iter()
+        .flat_map(|(_, finding)| &finding.objections)
+        .filter(|objection| stance.weigh(objection) == Weight::Deny)
+        .map(|objection| objection.cause.status())
+        .max()
+        .unwrap_or(Status::Forbidden)
+}
+
+fn patch(looked: &[(&Image, &Finding)]) -> Option<Patch> {
+    Patch::new(looked.iter().filter_map(|(image, finding)| {
+        let reference = Reference::parse(image.text()).ok()?;
+        Pin::new(image, &reference, finding.pin()?)
+    }))
+}
+
+fn warning_texts(looked: &[(&Image, &Finding)], complaints: &[Complaint]) -> Vec<String> {
+    let stale = looked.iter().filter_map(|(image, finding)| {
+        let (age, server) = finding.stale.as_ref()?;
+        Some(text::stale(image, *age, server))
+    });
+    let denied = complaints
+        .iter()
+        .map(|complaint| would_be_denied(&complaint.full()));
+    verdict::warnings(denied.chain(stale))
+}
+
+/// `decision` with what was found out about each image.
+fn describe(decision: Decision, looked: &[(&Image, &Finding)]) -> Decision {
+    let objections = || looked.iter().flat_map(|(_, finding)| &finding.objections);
+    let gravest = objections().max_by_key(|objection| objection.cause.status());
+    let outage = objections().find(|objection| objection.cause.status() == Status::ServiceUnavailable);
+    let policies: BTreeSet<_> = looked
+        .iter()
+        .flat_map(|(_, finding)| &finding.policies)
+        .map(ToString::to_string)
+        .collect();
+    Decision {
+        reason: gravest.map_or(decision.reason, |objection| objection.cause.reason()),
+        policies: policies.into_iter().collect::<Vec<_>>().join(", "),
+        error: outage.map(|objection| text::because(&objection.cause)),
+        images: looked
+            .iter()
+            .filter_map(|(image, finding)| outcome(image, finding))
+            .collect(),
+        ..decision
+    }
+}
+
+/// `None` for an image that nobody was asked about.
+fn outcome(image: &Image, finding: &Finding) -> Option<Looked> {
+    let gravest = finding
+        .objections
+        .iter()
+        .max_by_key(|objection| (objection.mode == Mode::Enforce, objection.cause.status()));
+    let (result, reason) = match (gravest.map(|objection| &objection.cause), &finding.digest) {
+        (Some(cause), _) if cause.status() == Status::ServiceUnavailable => ("unavailable", cause.reason()),
+        (Some(cause), _) => ("denied", cause.reason()),
+        (None, Some(_)) => ("trusted", "signed"),
+        (None, None) if finding.policies.is_empty() => return None,
+        (None, None) => ("allowed", "allowed_by_rule"),
+    };
+    Some(Looked {
+        pointer: image.pointer.clone(),
+        image: image.image.clone(),
+        digest: finding.digest.as_ref().map(ToString::to_string),
+        result,
+        reason,
+    })
+}
