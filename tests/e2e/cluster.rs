@@ -57,7 +57,10 @@ impl Cluster {
 
     /// Runs `kubectl` with an object as its input.
     pub(crate) fn kubectl_with(&self, arguments: &[&str], object: &Value) -> Output {
-        output_of_input(self.command().args(arguments).args(["-f", "-"]), &object.to_string())
+        output_of_input(
+            self.command().args(arguments).args(["-f", "-"]),
+            &object.to_string(),
+        )
     }
 
     /// Creates an object, and demands success.
@@ -82,7 +85,10 @@ impl Cluster {
 
     /// A namespace that is ready for Pods.
     pub(crate) fn namespace(&self, name: &str, labels: &[(&str, &str)]) {
-        let labels: Value = labels.iter().map(|(key, value)| (key.to_string(), json!(value))).collect();
+        let labels: Value = labels
+            .iter()
+            .map(|(key, value)| (key.to_string(), json!(value)))
+            .collect();
         self.create(&json!({
             "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels},
         }));
@@ -134,8 +140,18 @@ fn start_etcd() -> (Process, u16) {
             command
                 .arg("--data-dir")
                 .arg(&data)
-                .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-                .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+                .args([
+                    "--listen-client-urls",
+                    &client,
+                    "--advertise-client-urls",
+                    &client,
+                ])
+                .args([
+                    "--listen-peer-urls",
+                    &peer,
+                    "--initial-advertise-peer-urls",
+                    &peer,
+                ])
                 .args(["--initial-cluster", &format!("default={peer}")])
                 // Nothing here is worth a disk's patience.
                 .arg("--unsafe-no-fsync");
@@ -147,7 +163,10 @@ fn start_etcd() -> (Process, u16) {
 }
 
 fn start_api_server(etcd_port: u16, audit_log: &Path) -> (Process, u16) {
-    let identity = pki::issue("kube-apiserver", &["localhost", "127.0.0.1", "kubernetes.default.svc"]);
+    let identity = pki::issue(
+        "kube-apiserver",
+        &["localhost", "127.0.0.1", "kubernetes.default.svc"],
+    );
     let tokens = process::write(
         "tokens.csv",
         format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n"),
@@ -168,11 +187,17 @@ fn start_api_server(etcd_port: u16, audit_log: &Path) -> (Process, u16) {
                 .arg(format!("--etcd-servers=http://127.0.0.1:{etcd_port}"))
                 .arg(format!("--secure-port={port}"))
                 .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
-                .args(["--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.0.0.0/24"])
+                .args([
+                    "--endpoint-reconciler-type=none",
+                    "--service-cluster-ip-range=10.0.0.0/24",
+                ])
                 .arg(flag("tls-cert-file", &identity.certificate))
                 .arg(flag("tls-private-key-file", &identity.key))
                 .arg(flag("token-auth-file", &tokens))
-                .args(["--authorization-mode=RBAC", "--service-account-issuer=https://kubernetes.default.svc"])
+                .args([
+                    "--authorization-mode=RBAC",
+                    "--service-account-issuer=https://kubernetes.default.svc",
+                ])
                 .arg(flag("service-account-key-file", &identity.certificate))
                 .arg(flag("service-account-signing-key-file", &identity.key))
                 .arg(flag("audit-policy-file", &audit_policy))
@@ -188,7 +213,10 @@ fn start_api_server(etcd_port: u16, audit_log: &Path) -> (Process, u16) {
 fn serves(port: u16) -> bool {
     let config = kubeconfig(port);
     let mut command = Command::new(part("KUBECTL"));
-    command.arg("--kubeconfig").arg(config).args(["get", "--raw", "/readyz"]);
+    command
+        .arg("--kubeconfig")
+        .arg(config)
+        .args(["get", "--raw", "/readyz"]);
     output(&mut command).status.success()
 }
 
@@ -204,7 +232,11 @@ fn start_controllers(kubeconfig: &Path) -> Process {
                 .arg(flag("kubeconfig", kubeconfig))
                 .arg(flag("service-account-private-key-file", &service_account_key))
                 .arg(flag("root-ca-file", &pki::authority()))
-                .args(["--bind-address=127.0.0.1", "--leader-elect=false", "--use-service-account-credentials"])
+                .args([
+                    "--bind-address=127.0.0.1",
+                    "--leader-elect=false",
+                    "--use-service-account-credentials",
+                ])
                 .arg(format!("--secure-port={port}"));
             command
         },

@@ -17,21 +17,21 @@ use crate::trust_server::TrustServer;
 /// One repository of one trust server, with the keys of its publisher.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    gun: String,
+    pub(crate) gun: String,
     folder: PathBuf,
     config: PathBuf,
 }
 
 impl Publisher {
-    /// Keys and configuration only; [`Self::init`] makes the repository.
-    pub(crate) fn new(server: &TrustServer, gun: &str) -> Self {
-        let name = gun.replace(['/', ':'], "_");
-        let folder = process::new_folder(&format!("notary/{name}"));
+    /// Keys and configuration only; [`Self::init`] makes the repository. Publishers that share a `keyring` share
+    /// their root key.
+    pub(crate) fn new(server: &TrustServer, keyring: &str, gun: &str) -> Self {
+        let folder = process::new_folder(&format!("notary/{keyring}"));
         let config = json!({
             "trust_dir": folder,
             "remote_server": {"url": server.url(), "root_ca": pki::authority()},
         });
-        let config = process::write(&format!("notary/{name}.json"), config.to_string());
+        let config = process::write(&format!("notary/{keyring}.json"), config.to_string());
         Self {
             gun: gun.to_owned(),
             folder,
@@ -71,7 +71,13 @@ impl Publisher {
         for role in [own.as_str(), "targets/releases"] {
             self.notary(&["delegation", "add", &self.gun, role, public, "--all-paths"]);
         }
-        self.notary(&["key", "import", signer.private.to_str().unwrap(), "-r", &signer.name]);
+        self.notary(&[
+            "key",
+            "import",
+            signer.private.to_str().unwrap(),
+            "-r",
+            &signer.name,
+        ]);
         self.publish();
     }
 
@@ -79,7 +85,12 @@ impl Publisher {
     pub(crate) fn rotate(&self, role: &str) {
         // Root rotation asks whether one is sure.
         let output = output_of_input(self.command().args(["key", "rotate", &self.gun, role]), "yes\n");
-        assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}{}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
     }
 
     /// What `notary list` prints.
@@ -115,11 +126,7 @@ impl Publisher {
     /// Root as the client has it: in its cache, which every command but the publishing ones brings up to date.
     fn root(&self) -> Value {
         self.list();
-        let path = self
-            .folder
-            .join("tuf")
-            .join(&self.gun)
-            .join("metadata/root.json");
+        let path = self.folder.join("tuf").join(&self.gun).join("metadata/root.json");
         serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
     }
 

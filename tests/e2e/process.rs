@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -42,7 +42,11 @@ impl Process {
         }
         let ports = free_ports();
         let mut process = Self::spawn(name, &mut command(ports));
-        assert!(process.came_up(within, || ready(ports)), "{name} ended: {}", process.log_tail());
+        assert!(
+            process.came_up(within, || ready(ports)),
+            "{name} ended: {}",
+            process.log_tail()
+        );
         (process, ports)
     }
 
@@ -124,7 +128,7 @@ impl Drop for Process {
 
 /// Kills what still runs when this process ends. Statics are never dropped and a killed test run drops nothing, so a
 /// shell reads the process ids from a pipe, and the end of the pipe is its signal.
-struct Reaper(Mutex<ChildStdin>);
+struct Reaper(Mutex<Child>);
 
 static REAPER: LazyLock<Reaper> = LazyLock::new(|| {
     const SCRIPT: &str = r#"trap '' INT TERM
@@ -136,19 +140,20 @@ static REAPER: LazyLock<Reaper> = LazyLock::new(|| {
             esac
         done
         for pid in $alive; do kill -KILL "$pid"; done"#;
-    let mut shell = Command::new("sh")
+    let shell = Command::new("sh")
         .args(["-c", SCRIPT])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    Reaper(Mutex::new(shell.stdin.take().unwrap()))
+    Reaper(Mutex::new(shell))
 });
 
 impl Reaper {
     fn tell(&self, sign: char, pid: u32) {
-        writeln!(self.0.lock().unwrap(), "{sign} {pid}").unwrap();
+        let mut shell = self.0.lock().unwrap();
+        writeln!(shell.stdin.as_mut().unwrap(), "{sign} {pid}").unwrap();
     }
 }
 
@@ -187,7 +192,12 @@ pub(crate) fn write(name: &str, content: impl AsRef<[u8]>) -> PathBuf {
 /// Runs a program to its end and demands success.
 pub(crate) fn run(command: &mut Command) -> String {
     let output = output(command);
-    assert!(output.status.success(), "{command:?}: {}{}", text(&output.stdout), text(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
     text(&output.stdout)
 }
 
@@ -196,7 +206,7 @@ pub(crate) fn output(command: &mut Command) -> Output {
     command
         .stdin(Stdio::null())
         .output()
-        .unwrap_or_else(|error| panic!("cannot run {:?}: {error}", command.get_program()))
+        .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"))
 }
 
 /// Runs a program to its end with something to read.
@@ -206,7 +216,7 @@ pub(crate) fn output_of_input(command: &mut Command, input: &str) -> Output {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("cannot run {:?}: {error}", command.get_program()));
+        .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     // Closed at the end of the statement, which is the end of the input.
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()

@@ -104,12 +104,18 @@ fn reply(head: &[String], minter: &pki::Identity) -> (&'static str, String) {
         .find(|(name, _)| name.eq_ignore_ascii_case("authorization"))
         .map(|(_, value)| value);
     match authorization {
-        Some(value) if value != expected => ("401 Unauthorized", json!({"details": "wrong password"}).to_string()),
+        Some(value) if value != expected => (
+            "401 Unauthorized",
+            json!({"details": "wrong password"}).to_string(),
+        ),
         // Nobody in particular gets a token that allows nothing, as registries do it.
         None => ("200 OK", json!({"token": mint(&json!([]), minter)}).to_string()),
         Some(_) => {
             let access = asked(head.first().map_or("", String::as_str));
-            ("200 OK", json!({"token": mint(&access, minter), "expires_in": LIFETIME}).to_string())
+            (
+                "200 OK",
+                json!({"token": mint(&access, minter), "expires_in": LIFETIME}).to_string(),
+            )
         }
     }
 }

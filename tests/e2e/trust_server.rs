@@ -136,7 +136,11 @@ impl TrustServer {
         let mut command = Command::new(&self.program);
         command.arg("-config").arg(&self.config);
         let mut process = Process::spawn(&self.name, &mut command);
-        assert!(process.came_up(READY, || listens(self.port)), "{}", process.log_tail());
+        assert!(
+            process.came_up(READY, || listens(self.port)),
+            "{}",
+            process.log_tail()
+        );
         *self.process.lock().unwrap() = Some(process);
     }
 }
