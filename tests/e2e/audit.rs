@@ -1,9 +1,13 @@
 //! Namespaces that only watch.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::process::text;
+use crate::process::{eventually, text};
 use crate::world::{cluster, front, pod, trust};
+
+const WRITTEN: Duration = Duration::from_secs(10);
 
 #[test]
 fn audit_mode_admits_unchanged_and_says_what_it_would_have_denied() {
@@ -24,7 +28,7 @@ fn audit_mode_admits_unchanged_and_says_what_it_would_have_denied() {
         let warned = said.contains("Warning: ") && said.contains("tag 2.0 is not signed");
         assert_eq!(warned, warns, "{image}: {said}");
     }
-    assert_eq!(decisions("audited", "audit"), ["allowed", "would-deny"]);
+    await_decisions("audited", "audit", &["allowed", "would-deny"]);
 }
 
 #[test]
@@ -35,16 +39,19 @@ fn every_decision_is_in_the_audit_log() {
     front().namespace("logged", "enforce");
     cluster().create(&pod("logged", &format!("{}:1.0", repository.gun)));
     cluster().refusal(&pod("logged", &format!("{}:2.0", repository.gun)));
-    assert_eq!(decisions("logged", "validate"), ["allowed", "denied"]);
+    await_decisions("logged", "validate", &["allowed", "denied"]);
 }
 
-/// The annotation `decision` of one webhook entry, in the order of the requests.
-fn decisions(namespace: &str, entry: &str) -> Vec<String> {
+/// Waits for the annotations `decision` of one webhook entry, in the order of the requests. The API server may write
+/// an event after it has answered.
+fn await_decisions(namespace: &str, entry: &str, expected: &[&str]) {
     let key = format!("{entry}.countersign.dev/decision");
-    cluster()
-        .audit_events(namespace)
-        .iter()
-        .filter_map(|event| event["annotations"][&key].as_str())
-        .map(str::to_owned)
-        .collect()
+    eventually("the decisions are in the audit log", WRITTEN, || {
+        let events = cluster().audit_events(namespace);
+        let decisions: Vec<_> = events
+            .iter()
+            .filter_map(|event| event["annotations"][&key].as_str())
+            .collect();
+        (decisions == expected).then_some(())
+    });
 }

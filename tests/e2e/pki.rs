@@ -37,9 +37,15 @@ pub(crate) fn authority() -> PathBuf {
     FILE.clone()
 }
 
+/// A Service, and its namespace, for whose name the servers' certificate is valid too.
+pub(crate) const SERVICE: &str = "replicas";
+
 /// The identity of every server on loopback; also a client's towards the signer.
 pub(crate) fn loopback() -> &'static Identity {
-    static IDENTITY: LazyLock<Identity> = LazyLock::new(|| issue("loopback", &["localhost", "127.0.0.1"]));
+    static IDENTITY: LazyLock<Identity> = LazyLock::new(|| {
+        let service = format!("{SERVICE}.{SERVICE}.svc");
+        issue("loopback", &["localhost", "127.0.0.1", &service])
+    });
     &IDENTITY
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -22,21 +23,32 @@ const PER_PHASE: usize = 40;
 const PHASE: Duration = Duration::from_secs(90);
 
 #[test]
-fn a_rolling_restart_of_two_replicas_under_load_fails_not_one_request() {
+fn a_rolling_restart_under_load_fails_not_one_request_over_http2() {
+    roll("rolling-url", |replicas| Front::by_url("rolling-url", replicas));
+}
+
+#[test]
+fn a_rolling_restart_under_load_fails_not_one_request_over_http1() {
+    roll("rolling-service", |replicas| {
+        Front::by_service("rolling-service", pki::SERVICE, replicas, &pki::authority_pem())
+    });
+}
+
+fn roll(name: &str, front: impl Fn(Vec<Webhook>) -> Front) {
     let trust = trust();
-    let repository = trust.repository(&trust.hub, "rolling");
-    let digest = trust.release(&repository, "1.0", "rolling", None);
+    let repository = trust.repository(&trust.hub, name);
+    let digest = trust.release(&repository, "1.0", name, None);
     let tag = format!("{}:1.0", repository.gun);
-    let replica = |name| Webhook::start(name, policy(), &webhook::Certificate::Loopback);
-    let front = Front::by_url("rolling", vec![replica("webhook-a1"), replica("webhook-b1")]);
-    front.namespace("rolling", "enforce");
+    let replica = |number| start(&format!("{name}-{number}"));
+    let front = front(vec![replica(1), replica(2)]);
+    front.namespace(name, "enforce");
 
     let load = Load::default();
-    std::thread::scope(|scope| {
-        scope.spawn(|| load.run(&tag));
+    thread::scope(|scope| {
+        scope.spawn(|| load.run(name, &tag));
         load.await_more();
-        for successor in ["webhook-a2", "webhook-b2"] {
-            front.replace_oldest(successor);
+        for number in [3, 4] {
+            front.replace_oldest(|| replica(number));
             load.await_more();
         }
         load.stop.store(true, Ordering::Relaxed);
@@ -46,7 +58,7 @@ fn a_rolling_restart_of_two_replicas_under_load_fails_not_one_request() {
     let outcomes = load.outcomes.into_inner().unwrap();
     let failures: Vec<_> = outcomes
         .iter()
-        .filter(|outcome| **outcome != Ok(pinned.clone()))
+        .filter(|outcome| outcome.as_ref() != Ok(&pinned))
         .collect();
     assert!(
         failures.is_empty(),
@@ -56,19 +68,19 @@ fn a_rolling_restart_of_two_replicas_under_load_fails_not_one_request() {
     );
 }
 
+fn start(name: &str) -> Webhook {
+    Webhook::start(name, policy(), &webhook::Certificate::Loopback)
+}
+
 impl Front {
     /// As a Deployment does it: one goes when asked to, then another comes.
-    fn replace_oldest(&self, successor: &str) {
+    fn replace_oldest(&self, successor: impl Fn() -> Webhook) {
         let mut replicas = self.replicas.lock().unwrap();
         let mut old = replicas.remove(0);
         old.process.terminate();
         let status = old.process.wait(PHASE);
         assert!(status.success(), "{status}: {}", old.process.log_tail());
-        replicas.push(Webhook::start(
-            successor,
-            policy(),
-            &webhook::Certificate::Loopback,
-        ));
+        replicas.push(successor());
         let backends: Vec<_> = replicas.iter().map(|replica| replica.backend).collect();
         self.balancer.set(&backends);
         eventually("both replicas are ready", PHASE, || {
@@ -85,7 +97,7 @@ struct Load {
 }
 
 impl Load {
-    fn run(&self, image: &str) {
+    fn run(&self, namespace: &str, image: &str) {
         let client = Client::builder()
             .tls_certs_only([Certificate::from_pem(pki::authority_pem().as_bytes()).unwrap()])
             .build()
@@ -96,7 +108,7 @@ impl Load {
             .unwrap();
         runtime.block_on(join_all((0..WORKERS).map(|_| async {
             while !self.stop.load(Ordering::Relaxed) {
-                let outcome = create(&client, image).await;
+                let outcome = create(&client, namespace, image).await;
                 self.outcomes.lock().unwrap().push(outcome);
             }
         })));
@@ -111,11 +123,11 @@ impl Load {
 }
 
 /// Makes a Pod, straight at the API; gives the image that was stored.
-async fn create(client: &Client, image: &str) -> Result<String, String> {
+async fn create(client: &Client, namespace: &str, image: &str) -> Result<String, String> {
     let answer = client
-        .post(format!("{}/api/v1/namespaces/rolling/pods", cluster().url))
+        .post(format!("{}/api/v1/namespaces/{namespace}/pods", cluster().url))
         .header("authorization", Cluster::authorization())
-        .json(&pod("rolling", image))
+        .json(&pod(namespace, image))
         .send()
         .await
         .map_err(|error| format!("{error:?}"))?;
