@@ -1,1 +1,31 @@
-//! The story of the README against real peers.
+//! The story of the README against real peers: the reference trust server, signer and client, a registry, and a
+//! Kubernetes control plane, all on loopback. `tests/tools/provision` brings them; the first test runs it.
+//!
+//! Logs of every peer stay in `target/tmp/e2e` until the next run.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "these are tests"
+)]
+
+// The peers.
+mod balancer;
+mod cluster;
+mod notary;
+mod pki;
+mod process;
+mod registry;
+mod token;
+mod trust_server;
+mod webhook;
+mod world;
+
+// The stories.
+mod admission;
+mod audit;
+mod outage;
+mod restart;
+mod transport;
+mod verify;
+mod workloads;

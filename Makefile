@@ -1,0 +1,21 @@
+# The usual ways in. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench
+
+help: ## Lists the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+demo: ## Shows a signed and an unsigned Pod before the webhook, on loopback
+	@tests/tools/demo
+
+test: ## Brings the real peers, then runs all tests
+	@tests/tools/provision >/dev/null
+	cargo test --locked --features e2e
+
+lint: ## Formatting, lints and documentation, warnings as errors
+	cargo fmt --check
+	cargo clippy --locked --all-targets --features e2e -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+bench: ## Measures the hot paths
+	cargo bench --locked

@@ -1,0 +1,177 @@
+//! The reference client, as a publisher uses it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+
+use crate::pki;
+use crate::process::{self, output_of_input, run, text};
+use crate::registry::Image;
+use crate::token;
+use crate::trust_server::TrustServer;
+
+/// One repository of one trust server, with the keys of its publisher.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    pub(crate) gun: String,
+    folder: PathBuf,
+    config: PathBuf,
+}
+
+impl Publisher {
+    /// Keys and configuration only; [`Self::init`] makes the repository. Publishers that share a `keyring` share
+    /// their root key.
+    pub(crate) fn new(server: &TrustServer, keyring: &str, gun: &str) -> Self {
+        let folder = process::new_folder(&format!("notary/{keyring}"));
+        let config = json!({
+            "trust_dir": folder,
+            "remote_server": {"url": server.url(), "root_ca": pki::authority()},
+        });
+        let config = process::write(&format!("notary/{keyring}.json"), config.to_string());
+        Self {
+            gun: gun.to_owned(),
+            folder,
+            config,
+        }
+    }
+
+    /// A repository as docker made it: the server holds the snapshot key. (Docker asks for it at once; the `notary`
+    /// program rotates to it.)
+    pub(crate) fn init(&self) {
+        self.notary(&["init", &self.gun, "-p"]);
+        self.notary(&["key", "rotate", &self.gun, "snapshot", "-r"]);
+    }
+
+    /// Signs a tag in `targets`, or in the `roles` given, separated by commas.
+    pub(crate) fn sign(&self, tag: &str, image: &Image, roles: Option<&str>) {
+        let size = image.size.to_string();
+        let hex = image.digest.trim_start_matches("sha256:");
+        let mut arguments = vec!["addhash", &self.gun, tag, &size, "--sha256", hex];
+        arguments.extend(roles.iter().flat_map(|roles| ["-r", roles]));
+        self.notary(&arguments);
+        self.publish();
+    }
+
+    pub(crate) fn revoke(&self, tag: &str) {
+        self.notary(&["remove", &self.gun, tag, "-p"]);
+    }
+
+    pub(crate) fn publish(&self) {
+        self.notary(&["publish", &self.gun]);
+    }
+
+    /// As `docker trust signer add`: the signer's key goes into a delegation of its own, and into `targets/releases`.
+    pub(crate) fn add_signer(&self, signer: &SignerKey) {
+        let own = format!("targets/{}", signer.name);
+        let public = signer.public.to_str().unwrap();
+        for role in [own.as_str(), "targets/releases"] {
+            self.notary(&["delegation", "add", &self.gun, role, public, "--all-paths"]);
+        }
+        self.notary(&[
+            "key",
+            "import",
+            signer.private.to_str().unwrap(),
+            "-r",
+            &signer.name,
+        ]);
+        self.publish();
+    }
+
+    /// Rotates the root or the targets key, which the publisher holds.
+    pub(crate) fn rotate(&self, role: &str) {
+        // Root rotation asks whether one is sure.
+        let output = output_of_input(self.command().args(["key", "rotate", &self.gun, role]), "yes\n");
+        assert!(
+            output.status.success(),
+            "{}{}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+    }
+
+    /// What `notary list` prints.
+    pub(crate) fn list(&self) -> String {
+        run(self.command().args(["list", &self.gun]))
+    }
+
+    /// The key id of the root role: what an operator pins.
+    pub(crate) fn root_key_id(&self) -> String {
+        self.root()["signed"]["roles"]["root"]["keyids"][0]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// The public root key as a PEM file: the other thing an operator pins.
+    pub(crate) fn root_key(&self) -> PathBuf {
+        let root = self.root();
+        let certificate = root["signed"]["keys"][self.root_key_id()]["keyval"]["public"]
+            .as_str()
+            .unwrap();
+        let certificate = BASE64_STANDARD.decode(certificate).unwrap();
+        let file = self.folder.join("root-certificate.pem");
+        fs::write(&file, certificate).unwrap();
+        let pem = run(Command::new("openssl")
+            .args(["x509", "-noout", "-pubkey", "-in"])
+            .arg(&file));
+        let file = self.folder.join("root-key.pem");
+        fs::write(&file, pem).unwrap();
+        file
+    }
+
+    /// Root as the client has it: in its cache, which every command but the publishing ones brings up to date.
+    fn root(&self) -> Value {
+        self.list();
+        let path = self.folder.join("tuf").join(&self.gun).join("metadata/root.json");
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    }
+
+    fn notary(&self, arguments: &[&str]) {
+        run(self.command().args(arguments));
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("notary");
+        command
+            .arg("-c")
+            .arg(&self.config)
+            .env("NOTARY_ROOT_PASSPHRASE", "passphrase of root")
+            .env("NOTARY_TARGETS_PASSPHRASE", "passphrase of targets")
+            .env("NOTARY_SNAPSHOT_PASSPHRASE", "passphrase of snapshot")
+            .env("NOTARY_DELEGATION_PASSPHRASE", "passphrase of delegations")
+            .env("NOTARY_AUTH", token::login());
+        command
+    }
+}
+
+/// The key of one signer, as files.
+#[derive(Debug)]
+pub(crate) struct SignerKey {
+    pub(crate) name: String,
+    pub(crate) public: PathBuf,
+    private: PathBuf,
+}
+
+impl SignerKey {
+    pub(crate) fn generate(folder: &Path, name: &str) -> Self {
+        let private = folder.join(format!("{name}-key.pem"));
+        let public = folder.join(format!("{name}.pem"));
+        run(Command::new("openssl")
+            .args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"])
+            .arg(&private));
+        run(Command::new("openssl")
+            .args(["pkey", "-pubout", "-in"])
+            .arg(&private)
+            .arg("-out")
+            .arg(&public));
+        Self {
+            name: name.to_owned(),
+            public,
+            private,
+        }
+    }
+}

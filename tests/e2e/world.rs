@@ -1,0 +1,274 @@
+//! The parts of the world that tests share: each is brought up by the first test that asks for it.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::balancer::Balancer;
+use crate::cluster::Cluster;
+use crate::notary::{Publisher, SignerKey};
+use crate::pki;
+use crate::process::{self, eventually, part};
+use crate::registry::Registry;
+use crate::token::{self, TokenServer};
+use crate::trust_server::{Build, Signer, TrustServer};
+use crate::webhook::{self, Certificate, Webhook};
+
+/// An API server's watch follows a new registration within a second; a busy machine may take longer.
+const REGISTERED: Duration = Duration::from_secs(30);
+
+/// A trust server with the keys of one publisher.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    pub(crate) name: &'static str,
+    pub(crate) server: TrustServer,
+    /// The public key that vouches for every repository of this server.
+    pub(crate) root_key: PathBuf,
+}
+
+/// Trust servers of every kind, and a registry. The repositories of each server begin with its name.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    pub(crate) registry: Registry,
+    /// `hub/**`: keys like those of Docker Hub, P-256 in a signer.
+    pub(crate) hub: Authority,
+    /// `team/**`: serves delegations; alice must have signed.
+    pub(crate) team: Authority,
+    /// `fragile/**`: may be killed, and keeps its metadata.
+    pub(crate) fragile: Authority,
+    /// `private/**`: ed25519 server keys; asks for a token.
+    pub(crate) private: Authority,
+    /// Who signs in delegations.
+    pub(crate) alice: SignerKey,
+    pub(crate) bob: SignerKey,
+    _signer: Signer,
+}
+
+/// The trust servers.
+pub(crate) fn trust() -> &'static Trust {
+    static TRUST: LazyLock<Trust> = LazyLock::new(Trust::start);
+    &TRUST
+}
+
+/// The control plane.
+pub(crate) fn cluster() -> &'static Cluster {
+    static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+    &CLUSTER
+}
+
+/// The policy that every webhook of the tests serves.
+pub(crate) fn policy() -> &'static PathBuf {
+    // JSON is YAML.
+    static POLICY: LazyLock<PathBuf> =
+        LazyLock::new(|| process::write("policy.yaml", trust().policy().to_string()));
+    &POLICY
+}
+
+/// One replica that answers for the namespaces of most tests, called by URL.
+pub(crate) fn front() -> &'static Front {
+    static FRONT: LazyLock<Front> = LazyLock::new(|| {
+        let webhook = Webhook::start("webhook-url", policy(), &Certificate::Loopback);
+        Front::by_url("url", vec![webhook])
+    });
+    &FRONT
+}
+
+/// Replicas behind a balancer, registered for namespaces of their own.
+#[derive(Debug)]
+pub(crate) struct Front {
+    name: &'static str,
+    pub(crate) balancer: Balancer,
+    /// The replicas; a test that restarts them takes them out.
+    pub(crate) replicas: std::sync::Mutex<Vec<Webhook>>,
+}
+
+impl Authority {
+    fn new(host: &str, name: &'static str, server: TrustServer) -> Self {
+        // The first repository makes the root key, and the later ones find it in the keyring.
+        let seed = Publisher::new(&server, name, &format!("{host}/{name}/seed"));
+        seed.init();
+        Self {
+            name,
+            server,
+            root_key: seed.root_key(),
+        }
+    }
+}
+
+impl Trust {
+    fn start() -> Self {
+        print_versions();
+        let registry = Registry::start();
+        let signer = Signer::start();
+        let tokens = TokenServer::start();
+        let keys = process::new_folder("signers");
+        let authority = |name, server| Authority::new(&registry.host, name, server);
+        Self {
+            hub: authority(
+                "hub",
+                TrustServer::start("hub", Build::Packaged, Some(&signer), None),
+            ),
+            team: authority(
+                "team",
+                TrustServer::start("team", Build::Durable, Some(&signer), None),
+            ),
+            fragile: authority(
+                "fragile",
+                TrustServer::start("fragile", Build::Durable, Some(&signer), None),
+            ),
+            private: authority(
+                "private",
+                TrustServer::start("private", Build::Packaged, None, Some(&tokens)),
+            ),
+            alice: SignerKey::generate(&keys, "alice"),
+            bob: SignerKey::generate(&keys, "bob"),
+            registry,
+            _signer: signer,
+        }
+    }
+
+    /// `localhost:PORT/SERVER/NAME`: the name of a repository, which is its GUN too.
+    pub(crate) fn gun(&self, authority: &Authority, name: &str) -> String {
+        format!("{}/{}/{name}", self.registry.host, authority.name)
+    }
+
+    /// A new, empty repository with the root key of its server.
+    pub(crate) fn repository(&self, authority: &Authority, name: &str) -> Publisher {
+        let publisher = Publisher::new(&authority.server, authority.name, &self.gun(authority, name));
+        publisher.init();
+        publisher
+    }
+
+    /// Pushes an image and signs it in `roles`, or in `targets`. Gives its digest.
+    pub(crate) fn release(
+        &self,
+        publisher: &Publisher,
+        tag: &str,
+        text: &str,
+        roles: Option<&str>,
+    ) -> String {
+        let repository = publisher.gun.split_once('/').unwrap().1;
+        let image = self.registry.push(repository, tag, text);
+        publisher.sign(tag, &image, roles);
+        image.digest
+    }
+
+    /// A folder with docker's configuration: a login for the registry, which serves its trust server too.
+    pub(crate) fn docker_config(&self) -> PathBuf {
+        let config = json!({"auths": {&self.registry.host: {"auth": token::login()}}});
+        process::write("docker/config.json", config.to_string())
+    }
+
+    fn policy(&self) -> Value {
+        let rule = |authority: &Authority| {
+            json!({
+                "images": [format!("{}/{}/**", self.registry.host, authority.name)],
+                "verify": {"anyOf": [authority.name]},
+            })
+        };
+        let alice = std::fs::read_to_string(&self.alice.public).unwrap();
+        let mut team = verifier(&self.team);
+        team["notary"]["signers"] = json!([{"name": "alice", "key": alice}]);
+        let mut private = verifier(&self.private);
+        private["notary"]["credentials"] = json!({"dockerConfig": self.docker_config()});
+        json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "ClusterTrustPolicy", "metadata": {"name": "default"},
+            "spec": {
+                "verifiers": [verifier(&self.hub), team, verifier(&self.fragile), private],
+                "rules": [
+                    rule(&self.hub), rule(&self.team), rule(&self.fragile), rule(&self.private),
+                    {"images": ["registry.k8s.io/**"], "allow": {"reason": "cluster plumbing"}},
+                    {"images": ["**"], "deny": {"message": "only images of the tests run here"}},
+                ],
+            },
+        })
+    }
+}
+
+fn verifier(authority: &Authority) -> Value {
+    let key = std::fs::read_to_string(&authority.root_key).unwrap();
+    json!({"name": authority.name, "notary": {
+        "server": authority.server.url(),
+        "ca": {"pem": pki::authority_pem()},
+        "root": {"keys": [key]},
+    }})
+}
+
+impl Front {
+    /// Replicas that the API server calls by the URL of their balancer.
+    pub(crate) fn by_url(name: &'static str, replicas: Vec<Webhook>) -> Self {
+        let front = Self::balance(name, replicas);
+        let url = format!("https://127.0.0.1:{}", front.balancer.port);
+        front.register(&pki::authority_pem(), json!({"url": url}));
+        front
+    }
+
+    /// Replicas that the API server calls by a Service, which is a name for loopback here as there is no network
+    /// inside the cluster. `authority` is what they serve with.
+    pub(crate) fn by_service(
+        name: &'static str,
+        service: &str,
+        replicas: Vec<Webhook>,
+        authority: &str,
+    ) -> Self {
+        let front = Self::balance(name, replicas);
+        let port = front.balancer.port;
+        cluster().namespace(service, &[]);
+        cluster().create(&json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": service, "namespace": service},
+            "spec": {"type": "ExternalName", "externalName": "localhost", "ports": [{"port": port}]},
+        }));
+        let config = json!({"service": {"name": service, "namespace": service, "port": port}});
+        front.register(authority, config);
+        front
+    }
+
+    /// A namespace that these replicas answer for.
+    pub(crate) fn namespace(&self, name: &str, mode: &str) {
+        cluster().namespace(name, &[("e2e", self.name), ("countersign.dev/mode", mode)]);
+    }
+
+    fn balance(name: &'static str, replicas: Vec<Webhook>) -> Self {
+        let balancer = Balancer::start();
+        balancer.set(&replicas.iter().map(|replica| replica.backend).collect::<Vec<_>>());
+        Self {
+            name,
+            balancer,
+            replicas: std::sync::Mutex::new(replicas),
+        }
+    }
+
+    /// Registers, and waits until the API server acts on it.
+    fn register(&self, authority: &str, mut client_config: Value) {
+        use base64::Engine;
+        client_config["caBundle"] = json!(base64::prelude::BASE64_STANDARD.encode(authority));
+        webhook::register(cluster(), self.name, &client_config);
+        let probe = format!("probe-{}", self.name);
+        self.namespace(&probe, "enforce");
+        let forbidden = pod(&probe, "forbidden.example.com/app:1.0");
+        eventually("the registration takes effect", REGISTERED, || {
+            let output = cluster().kubectl_with(&["create", "--dry-run=server"], &forbidden);
+            process::text(&output.stderr)
+                .contains("denied the request")
+                .then_some(())
+        });
+    }
+}
+
+/// A Pod with one container, `web`.
+pub(crate) fn pod(namespace: &str, image: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "pod-", "namespace": namespace},
+        "spec": {"containers": [{"name": "web", "image": image}]},
+    })
+}
+
+/// Past libtest's capture, so that the log of a run says what it ran against.
+fn print_versions() {
+    let versions = std::fs::read_to_string(part("VERSIONS")).unwrap();
+    let lines: Vec<_> = versions.lines().filter(|line| !line.starts_with('#')).collect();
+    let _ = writeln!(std::io::stderr(), "real parts: {}", lines.join(", "));
+}
