@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::pattern::{Pattern, Specificity};
+use super::selector::Scope;
 use crate::reference::Reference;
 
 /// Every policy in force, as one consistent snapshot.
@@ -17,25 +20,55 @@ pub struct PolicySet {
 }
 
 impl PolicySet {
-    /// What each policy that applies in a namespace (by name and labels) demands of `image`: one requirement a
-    /// policy, all of which must be met. Empty means that no policy applies.
-    pub fn select(
-        &self,
-        _namespace: &str,
-        _labels: &BTreeMap<String, String>,
-        _image: &Reference,
-    ) -> Vec<Requirement> {
-        Vec::new()
+    /// A set of compiled policies, whatever their order.
+    pub(super) fn new(policies: impl IntoIterator<Item = Arc<Policy>>) -> Self {
+        let mut policies: Vec<_> = policies.into_iter().collect();
+        policies.sort_by(|a, b| a.name.cmp(&b.name));
+        Self { policies }
     }
 
-    /// Every policy, in name order.
+    /// What each policy that applies in a namespace (by name and labels) demands of `image`: one requirement a
+    /// policy, all of which must be met. Empty means that no policy applies.
+    ///
+    /// The cluster's policies come first, each kind by name. The namespace's own name is matched as its label
+    /// `kubernetes.io/metadata.name`, whatever `labels` say.
+    pub fn select(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+        image: &Reference,
+    ) -> Vec<Requirement> {
+        self.applying(namespace, labels)
+            .map(|policy| policy.require(image))
+            .collect()
+    }
+
+    /// Whether a policy that applies in a namespace wants images in pod templates rewritten to their digests.
+    pub fn pin_workloads(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.applying(namespace, labels)
+            .any(|policy| policy.pin_workloads)
+    }
+
+    /// Every policy, the cluster's first, each kind by name.
     pub fn policies(&self) -> &[Arc<Policy>] {
         &self.policies
     }
 
     /// Every verifier that a policy defines.
     pub fn verifiers(&self) -> impl Iterator<Item = (&PolicyName, &Arc<Verifier>)> {
-        std::iter::empty()
+        self.policies
+            .iter()
+            .flat_map(|policy| policy.verifiers.iter().map(|verifier| (&*policy.name, verifier)))
+    }
+
+    fn applying(
+        &self,
+        namespace: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> impl Iterator<Item = &Arc<Policy>> {
+        self.policies
+            .iter()
+            .filter(move |policy| policy.scope.covers(namespace, labels))
     }
 }
 
@@ -48,6 +81,56 @@ pub struct Policy {
     pub mode: Mode,
     /// What it wants done about pod templates.
     pub workloads: Workloads,
+    /// Whether it wants images in pod templates rewritten to their digests.
+    pub pin_workloads: bool,
+    pub(super) scope: Scope,
+    pub(super) verifiers: Vec<Arc<Verifier>>,
+    /// In the order of the policy.
+    pub(super) rules: Vec<Rule>,
+}
+
+/// What is demanded of some images.
+#[derive(Debug)]
+pub(super) struct Rule {
+    /// With the index of each in the rule as it was written.
+    pub(super) patterns: Vec<(usize, Pattern)>,
+    pub(super) demand: Demand,
+}
+
+impl Rule {
+    /// How specifically the rule speaks of `image`; `None` if it does not.
+    fn specificity(&self, image: &Reference) -> Option<Specificity> {
+        let matching = self.patterns.iter().filter(|(_, pattern)| pattern.matches(image));
+        matching.map(|(_, pattern)| pattern.specificity()).max()
+    }
+}
+
+impl Policy {
+    /// How many rules it has.
+    pub fn rules(&self) -> usize {
+        self.rules.len()
+    }
+
+    fn require(&self, image: &Reference) -> Requirement {
+        let rule = self.rule(image);
+        Requirement {
+            policy: Arc::clone(&self.name),
+            mode: self.mode,
+            workloads: self.workloads,
+            rule: rule.map(|(index, _)| index + 1),
+            demand: rule.map_or(Demand::Uncovered, |(_, rule)| rule.demand.clone()),
+        }
+    }
+
+    /// The rule with the most specific pattern that matches `image`. Compilation has made sure that there is one only.
+    fn rule(&self, image: &Reference) -> Option<(usize, &Rule)> {
+        self.rules
+            .iter()
+            .enumerate()
+            .filter_map(|(index, rule)| Some((rule.specificity(image)?, (index, rule))))
+            .max_by(|(a, _), (b, _)| a.cmp(b))
+            .map(|(_, found)| found)
+    }
 }
 
 /// How a policy is called in messages: `default`, or `namespace/name` for a namespaced one.
@@ -69,18 +152,22 @@ impl fmt::Display for PolicyName {
 }
 
 /// Whether a policy's refusals deny or only warn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, schemars::JsonSchema)]
+#[schemars(inline)]
 pub enum Mode {
     /// Refused images are denied.
+    #[default]
     Enforce,
     /// Refused images are admitted with a warning.
     Audit,
 }
 
 /// What happens to pod templates of Deployments and the like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, schemars::JsonSchema)]
+#[schemars(inline)]
 pub enum Workloads {
     /// Warn about refused images.
+    #[default]
     Advise,
     /// Deny them.
     Deny,
@@ -143,9 +230,12 @@ pub enum Combine {
 }
 
 /// What a reference that has a digest must show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, schemars::JsonSchema)]
+#[schemars(inline)]
 pub enum DigestRule {
-    /// The digest must be that of a signed, released tag.
+    /// The digest must be that of a signed, released tag. Written `Require`.
+    #[default]
+    #[serde(rename = "Require")]
     Signed,
     /// Any digest passes: docker's old meaning (notary-v1 §1.4).
     Allow,
@@ -220,10 +310,15 @@ pub struct Signer {
 }
 
 /// What a never-published `targets/releases` means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, schemars::JsonSchema)]
+#[schemars(inline)]
 pub enum ReleasesMissing {
     /// Look in `targets`, as docker does.
+    #[default]
     Allow,
     /// Refuse.
     Deny,
 }
+
+#[cfg(test)]
+mod tests;

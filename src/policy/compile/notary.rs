@@ -1,0 +1,289 @@
+//! Verifiers of kind `notary`. Keys stay PEM text, held against no more than its outer form: what they say is read by
+//! the layer that verifies with them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use url::{Host, Url};
+
+use super::Findings;
+use crate::policy::error::{FieldPath, ScopeError, VerifierError};
+use crate::policy::resource::{CaSpec, CredentialsSpec, NotarySpec, RootSpec, SignerSpec};
+use crate::policy::select::{Credentials, Notary, Root, Signer, VerifierKind};
+use crate::reference::MAX_GUN_BYTES;
+
+/// Longest `maxStaleness`: verified metadata is served no longer than it is valid, and docker's publishers sign for at
+/// most a year, snapshots and targets for three, of which a server that is away for one is lost.
+pub(crate) const MAX_STALENESS_DAYS: u64 = 366;
+const PUBLIC_KEY: &str = "PUBLIC KEY";
+const CERTIFICATE: &str = "CERTIFICATE";
+
+pub(super) fn compile(path: &FieldPath, spec: &NotarySpec, findings: &mut Findings<'_>) -> VerifierKind {
+    let server = spec
+        .server
+        .as_deref()
+        .and_then(|text| findings.keep(&path.field("server"), server(text)));
+    let max_staleness = spec
+        .max_staleness
+        .as_deref()
+        .and_then(|text| findings.keep(&path.field("maxStaleness"), duration(text)));
+    VerifierKind::Notary(Notary {
+        server,
+        ca: spec
+            .ca
+            .as_ref()
+            .and_then(|ca| authority(&path.field("ca"), ca, findings)),
+        credentials: spec
+            .credentials
+            .as_ref()
+            .and_then(|spec| credentials(&path.field("credentials"), spec, findings)),
+        root: root(&path.field("root"), &spec.root, findings),
+        signers: signers(&path.field("signers"), &spec.signers, findings),
+        max_staleness: max_staleness.unwrap_or_default(),
+        releases_missing: spec.releases_missing,
+    })
+}
+
+/// Trust data is signed, but over plain HTTP anyone on the way can withhold it or read the login.
+fn server(text: &str) -> Result<Url, VerifierError> {
+    let refused = |why| VerifierError::Server {
+        server: text.into(),
+        why,
+    };
+    let url: Url = text
+        .parse()
+        .map_err(|_| refused("write https://host, with :port and /path if needed"))?;
+    let loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => return Err(refused("it names no host")),
+    };
+    match url.scheme() {
+        "https" => {}
+        "http" if loopback => {}
+        "http" => return Err(refused("write https://; http is for loopback only")),
+        _ => return Err(refused("write https://")),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refused(
+            "take out the user name and password; \"credentials\" says where the login is kept",
+        ));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(refused("take out what follows \"?\" or \"#\""));
+    }
+    Ok(url)
+}
+
+/// `12h`, `1h30m`, `0s`.
+fn duration(text: &str) -> Result<Duration, VerifierError> {
+    seconds(text)
+        .filter(|&seconds| seconds <= MAX_STALENESS_DAYS * 24 * 3600)
+        .map(Duration::from_secs)
+        .ok_or_else(|| VerifierError::Duration { text: text.into() })
+}
+
+fn seconds(text: &str) -> Option<u64> {
+    let (mut rest, mut total) = (text, 0_u64);
+    for (unit, seconds) in [('h', 3600), ('m', 60), ('s', 1)] {
+        if let Some((number, tail)) = rest.split_once(unit) {
+            // `parse` alone would take a sign.
+            let number: u64 = number
+                .bytes()
+                .all(|b| b.is_ascii_digit())
+                .then(|| number.parse().ok())??;
+            total = total.checked_add(number.checked_mul(seconds)?)?;
+            rest = tail;
+        }
+    }
+    (rest.is_empty() && !text.is_empty()).then_some(total)
+}
+
+fn authority(path: &FieldPath, spec: &CaSpec, findings: &mut Findings<'_>) -> Option<String> {
+    match (&spec.pem, &spec.config_map_ref) {
+        (Some(text), None) => findings.keep(&path.field("pem"), pem(text, &[CERTIFICATE], Blocks::Several)),
+        (None, Some(_)) => {
+            let instead = "ca.pem";
+            findings.report(&path.field("configMapRef"), ScopeError::OnlyInCluster { instead });
+            None
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            let (one, two) = ("pem", "configMapRef");
+            findings.report(path, VerifierError::OneOf { one, two });
+            None
+        }
+    }
+}
+
+fn credentials(path: &FieldPath, spec: &CredentialsSpec, findings: &mut Findings<'_>) -> Option<Credentials> {
+    match (&spec.docker_config, &spec.secret_ref) {
+        (Some(file), None) => {
+            let file = findings.document.folder().join(Path::new(file));
+            Some(Credentials::DockerConfig(file))
+        }
+        (None, Some(_)) => {
+            let instead = "credentials.dockerConfig, the path of a docker config.json";
+            findings.report(&path.field("secretRef"), ScopeError::OnlyInCluster { instead });
+            None
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            let (one, two) = ("dockerConfig", "secretRef");
+            findings.report(path, VerifierError::OneOf { one, two });
+            None
+        }
+    }
+}
+
+/// Exactly one kind of anchor (design §4): what happens when two disagree would be anybody's guess.
+fn root(path: &FieldPath, spec: &RootSpec, findings: &mut Findings<'_>) -> Root {
+    let anchors = [
+        !spec.keys.is_empty(),
+        !spec.key_ids.is_empty(),
+        spec.ca.is_some(),
+        spec.trust_on_first_use,
+    ];
+    let found = anchors.into_iter().filter(|&there| there).count();
+    if found != 1 {
+        findings.report(path, VerifierError::Anchor { found });
+    }
+    let pinned = spec.keys.len() + spec.key_ids.len();
+    // The schema bounds it from 1 to 16.
+    let minimum = spec
+        .minimum
+        .map_or(1, |minimum| usize::try_from(minimum).unwrap_or(usize::MAX));
+    if spec.minimum.is_some() && minimum > pinned {
+        findings.report(&path.field("minimum"), VerifierError::Minimum { minimum, pinned });
+    }
+    let keys = path.field("keys");
+    let key = |(i, text): (usize, &String), findings: &mut Findings<'_>| {
+        findings.keep(&keys.item(i), pem(text, &[PUBLIC_KEY, CERTIFICATE], Blocks::One))
+    };
+    let keys: Vec<_> = spec
+        .keys
+        .iter()
+        .enumerate()
+        .filter_map(|entry| key(entry, findings))
+        .collect();
+    refuse_repeats(path, "keys", &keys, findings);
+    let ids = path.field("keyIDs");
+    for (i, id) in spec.key_ids.iter().enumerate().filter(|(_, id)| !is_key_id(id)) {
+        findings.report(
+            &ids.item(i),
+            VerifierError::KeyId {
+                id: id.as_str().into(),
+            },
+        );
+    }
+    refuse_repeats(path, "keyIDs", &spec.key_ids, findings);
+    let ca = spec.ca.as_deref();
+    Root {
+        keys,
+        key_ids: spec.key_ids.clone(),
+        ca: ca.and_then(|text| findings.keep(&path.field("ca"), pem(text, &[CERTIFICATE], Blocks::Several))),
+        minimum,
+        trust_on_first_use: spec.trust_on_first_use,
+        skip_name_check: spec.skip_name_check,
+    }
+}
+
+/// One key listed twice would meet `minimum: 2` on paper.
+fn refuse_repeats(path: &FieldPath, field: &str, entries: &[String], findings: &mut Findings<'_>) {
+    for (i, entry) in entries.iter().enumerate() {
+        if entries.iter().take(i).any(|earlier| earlier == entry) {
+            // Of PEM the first line that differs between keys.
+            let name = entry.lines().nth(1).unwrap_or(entry).into();
+            findings.report(&path.field(field).item(i), VerifierError::Taken { name });
+        }
+    }
+}
+
+fn is_key_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn signers(path: &FieldPath, specs: &[SignerSpec], findings: &mut Findings<'_>) -> Vec<Signer> {
+    let mut signers = Vec::with_capacity(specs.len());
+    for (i, spec) in specs.iter().enumerate() {
+        let path = path.item(i);
+        let name: Box<str> = spec.name.as_str().into();
+        if !is_signer(&name) {
+            findings.report(&path.field("name"), VerifierError::Signer { name });
+        } else if specs.iter().take(i).any(|earlier| earlier.name == spec.name) {
+            findings.report(&path.field("name"), VerifierError::Taken { name });
+        }
+        let key = spec.key.as_deref();
+        signers.push(Signer {
+            name: spec.name.clone(),
+            key: key.and_then(|text| {
+                findings.keep(
+                    &path.field("key"),
+                    pem(text, &[PUBLIC_KEY, CERTIFICATE], Blocks::One),
+                )
+            }),
+        });
+    }
+    signers
+}
+
+/// A delegation below `targets/` (notary-v1 §3.9); `releases` is where tags are released, not somebody who signs.
+fn is_signer(name: &str) -> bool {
+    let word = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+    name != "releases"
+        && name.len() <= MAX_GUN_BYTES - "targets/".len()
+        && name
+            .split('/')
+            .all(|segment| !segment.is_empty() && segment.bytes().all(word))
+}
+
+/// How many PEM blocks a text may hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blocks {
+    One,
+    Several,
+}
+
+/// The text in the one form that every PEM reader takes, so that the same key is the same text however YAML folds it.
+fn pem(text: &str, labels: &[&'static str], blocks: Blocks) -> Result<String, VerifierError> {
+    if text.contains("PRIVATE KEY-----") {
+        return Err(VerifierError::PrivateKey);
+    }
+    let error = VerifierError::Pem {
+        want: labels.first().copied().unwrap_or_default(),
+    };
+    let (mut rest, mut found, mut canonical) = (text.trim(), 0, String::new());
+    while !rest.is_empty() {
+        let (block, tail) = labels
+            .iter()
+            .find_map(|label| block(rest, label))
+            .ok_or_else(|| error.clone())?;
+        canonical.push_str(&block);
+        rest = tail;
+        found += 1;
+    }
+    if found == 0 || (blocks == Blocks::One && found > 1) {
+        return Err(error);
+    }
+    Ok(canonical)
+}
+
+/// The block with this label, if the text begins with one, and what follows it. Lines have 64 characters (RFC 7468 §2).
+fn block<'a>(text: &'a str, label: &str) -> Option<(String, &'a str)> {
+    let (begin, end) = (
+        format!("-----BEGIN {label}-----"),
+        format!("-----END {label}-----"),
+    );
+    let (body, rest) = text.strip_prefix(&begin)?.split_once(&end)?;
+    let body: String = body.split_whitespace().collect();
+    let bytes = STANDARD.decode(&body).ok().filter(|bytes| !bytes.is_empty())?;
+    let mut block = begin;
+    for (i, character) in STANDARD.encode(bytes).chars().enumerate() {
+        if i % 64 == 0 {
+            block.push('\n');
+        }
+        block.push(character);
+    }
+    Some((format!("{block}\n{end}\n"), rest.trim_start()))
+}

@@ -1,0 +1,116 @@
+//! Policy files and the definitions of the custom resources, as users meet them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use countersign::policy::{Demand, crds, crds_yaml};
+use countersign::policy_files::PolicyFiles;
+use countersign::reference::Reference;
+use serde_json::Value;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/policy")
+        .join(name)
+}
+
+/// Every schema below `schema`, with its path.
+fn walk<'a>(path: &str, schema: &'a Value, visit: &mut impl FnMut(&str, &'a Value)) {
+    visit(path, schema);
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        walk(&format!("{path}.{name}"), property, visit);
+    }
+    for (keyword, mark) in [("items", "[]"), ("additionalProperties", "{}")] {
+        if let Some(inner) = schema.get(keyword) {
+            walk(&format!("{path}{mark}"), inner, visit);
+        }
+    }
+}
+
+#[test]
+fn the_example_of_the_design_says_what_the_design_says() {
+    let (_, policies) = PolicyFiles::open([fixture("design.yaml")]).unwrap();
+    let demand = |image: &str| {
+        let image = Reference::parse(image).unwrap();
+        let mut found = policies.select("shop", &BTreeMap::new(), &image);
+        assert_eq!(found.len(), 1, "{image}");
+        found.remove(0).demand
+    };
+    assert!(
+        matches!(demand("nginx"), Demand::Verify(verification) if verification.verifiers[0].name == "acme")
+    );
+    assert!(matches!(demand("registry.example.com/a/b"), Demand::Verify(_)));
+    assert!(
+        matches!(demand("registry.k8s.io/pause:3.9"), Demand::Allow { reason } if &*reason == "cluster plumbing")
+    );
+    assert!(matches!(demand("quay.io/a/b"), Demand::Deny { .. }));
+}
+
+#[test]
+fn the_definitions_are_those_that_were_reviewed() {
+    let path = fixture("crds.yaml");
+    let reviewed = fs::read_to_string(&path).unwrap_or_default();
+    let printed = crds_yaml();
+    if printed != reviewed {
+        let differs = printed
+            .lines()
+            .zip(reviewed.lines())
+            .position(|(new, old)| new != old);
+        let fresh = Path::new(env!("CARGO_TARGET_TMPDIR")).join("crds.yaml");
+        fs::write(&fresh, &printed).unwrap();
+        panic!(
+            "line {:?} differs; if that is meant, copy {} over {}",
+            differs.map(|line| line + 1),
+            fresh.display(),
+            path.display()
+        );
+    }
+    assert!(
+        printed.len() < 256 * 1024,
+        "a client-side apply must work (CRD-16)"
+    );
+}
+
+#[test]
+fn every_field_is_described_and_bounded_and_none_may_be_null() {
+    for crd in crds() {
+        let version = &crd.spec.versions[0];
+        let schema = version
+            .schema
+            .as_ref()
+            .unwrap()
+            .open_api_v3_schema
+            .as_ref()
+            .unwrap();
+        let schema = serde_json::to_value(schema).unwrap();
+        for part in ["spec", "status"] {
+            walk(part, &schema["properties"][part], &mut |path, schema| {
+                let kind = schema["type"]
+                    .as_str()
+                    .unwrap_or_else(|| panic!("{path} has no type"));
+                let inner = path.ends_with("[]") || path.ends_with("{}");
+                assert!(
+                    inner || schema["description"].is_string(),
+                    "{path} is not described"
+                );
+                let bound = match kind {
+                    "array" => "maxItems",
+                    "object" if schema["additionalProperties"].is_object() => "maxProperties",
+                    "string" if schema["enum"].is_null() && schema["format"].is_null() => "maxLength",
+                    _ => "type",
+                };
+                assert!(!schema[bound].is_null(), "{path} has no {bound}");
+                assert!(schema["nullable"].is_null(), "{path} may be null");
+                assert!(
+                    schema["x-kubernetes-preserve-unknown-fields"].is_null(),
+                    "{path} takes anything"
+                );
+                assert!(
+                    kind != "array" || schema["x-kubernetes-list-type"].is_string(),
+                    "{path} has no list type"
+                );
+            });
+        }
+    }
+}
