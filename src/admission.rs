@@ -95,8 +95,9 @@ impl<V: Verify> Admission<V> {
     pub async fn answer(&self, phase: Phase, body: &[u8], query: Option<&str>) -> Result<Vec<u8>, Malformed> {
         // One snapshot serves the whole request.
         let policies = self.policies.load_full();
-        let rules =
-            |namespace: &str, image: &Reference| policies.select(namespace, &known_labels(namespace), image);
+        // A review carries the name of its namespace, which `select` matches as a label, and no other label.
+        let labels = BTreeMap::new();
+        let rules = |namespace: &str, image: &Reference| policies.select(namespace, &labels, image);
         self.answer_under(phase, body, query, &rules, unreadable_mode(&policies))
             .await
     }
@@ -236,11 +237,6 @@ fn display_name(request: &Request<'_>, object: &Value) -> String {
         Some(start) if request.name.is_empty() => format!("{start}*"),
         Some(_) | None => request.name.clone(),
     }
-}
-
-/// The labels of a namespace that its name tells. A review does not carry the others.
-fn known_labels(namespace: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.to_owned())])
 }
 
 /// What becomes of an image that no rule can be looked up for: where every policy only watches, so do we.

@@ -26,6 +26,8 @@ pub(super) enum Stance {
     Report,
     /// Templates: each policy says what becomes of its objections.
     Advise,
+    /// Templates of audit namespaces: the same, but nothing is denied.
+    Mention,
 }
 
 impl Stance {
@@ -37,9 +39,8 @@ impl Stance {
         match (phase, place) {
             (Phase::Mutate, Place::Pod) => Some(Self::Pin),
             (Phase::Validate, Place::Pod) => Some(Self::Enforce),
-            (Phase::Audit | Phase::Advise, Place::Pod) | (Phase::Audit, Place::Template { .. }) => {
-                Some(Self::Report)
-            }
+            (Phase::Audit | Phase::Advise, Place::Pod) => Some(Self::Report),
+            (Phase::Audit, Place::Template { .. }) => Some(Self::Mention),
             (Phase::Validate | Phase::Advise, Place::Template { .. }) => Some(Self::Advise),
             (Phase::Mutate, Place::Template { .. }) | (_, Place::Harmless | Place::Unknown) => None,
         }
@@ -49,17 +50,22 @@ impl Stance {
     pub(super) const fn need(self) -> Need {
         match self {
             Self::Enforce => Need::Digest,
-            Self::Pin | Self::Report | Self::Advise => Need::Proof,
+            Self::Pin | Self::Report | Self::Advise | Self::Mention => Need::Proof,
         }
+    }
+
+    /// Whether what is judged is a pod template.
+    pub(super) const fn is_of_template(self) -> bool {
+        matches!(self, Self::Advise | Self::Mention)
     }
 
     fn weigh(self, objection: &Objection) -> Weight {
         match (self, objection.mode, objection.workloads) {
-            (Self::Pin, ..) | (Self::Advise, _, Workloads::Ignore) => Weight::Nothing,
+            (Self::Pin, ..) | (Self::Advise | Self::Mention, _, Workloads::Ignore) => Weight::Nothing,
             (Self::Enforce, Mode::Enforce, _) | (Self::Advise, Mode::Enforce, Workloads::Deny) => {
                 Weight::Deny
             }
-            (Self::Enforce | Self::Advise | Self::Report, ..) => Weight::Warn,
+            (Self::Enforce | Self::Advise | Self::Mention | Self::Report, ..) => Weight::Warn,
         }
     }
 }
@@ -80,7 +86,7 @@ pub(super) fn unreadable(stance: Stance, error: &Unreadable) -> Decision {
             status: Status::BadRequest,
             message: verdict::message(&[Complaint::new(&text, "")]),
         },
-        Stance::Report | Stance::Advise => Ruling::Allowed {
+        Stance::Report | Stance::Advise | Stance::Mention => Ruling::Allowed {
             patch: None,
             warnings: verdict::warnings([would_be_denied(&text)]),
         },
@@ -212,4 +218,73 @@ fn outcome(image: &Image, finding: &Finding) -> Option<Looked> {
         result,
         reason,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::review::images::List;
+
+    /// Design §6: verified metadata serves through an outage, and whoever applies an object is told.
+    #[test]
+    fn stale_metadata_is_warned_of_and_does_not_make_an_image_worse() {
+        let image = Image {
+            pointer: "/spec/containers/0/image".to_owned(),
+            list: List::Containers,
+            name: "web".to_owned(),
+            image: "app:1".to_owned(),
+            old: None,
+        };
+        let findings = || {
+            let stale = Some((Duration::from_secs(2 * 3600), "trust.example.com".to_owned()));
+            Findings::from([(
+                "app:1",
+                Finding {
+                    stale,
+                    ..Finding::default()
+                },
+            )])
+        };
+        for stance in [
+            Stance::Pin,
+            Stance::Enforce,
+            Stance::Report,
+            Stance::Advise,
+            Stance::Mention,
+        ] {
+            let decision = rule(stance, std::slice::from_ref(&image), &findings());
+            assert_eq!(decision.word(), "allowed", "{stance:?}");
+            let Ruling::Allowed { warnings, .. } = decision.ruling else {
+                panic!("{stance:?} denies");
+            };
+            assert_eq!(
+                warnings,
+                [
+                    "container \"web\": app:1 was verified with metadata 2h0m old: trust server trust.example.com could \
+                  not be asked"
+                ]
+            );
+        }
+    }
+
+    /// ADM-20, ADM-60: only two ways lead to a denial.
+    #[test]
+    fn phases_judge_pods_and_templates_in_their_own_way() {
+        const TEMPLATE: Place = Place::Template {
+            root: "/template/spec",
+        };
+        for (phase, pod, template) in [
+            (Phase::Mutate, Stance::Pin, None),
+            (Phase::Validate, Stance::Enforce, Some(Stance::Advise)),
+            (Phase::Audit, Stance::Report, Some(Stance::Mention)),
+            (Phase::Advise, Stance::Report, Some(Stance::Advise)),
+        ] {
+            assert_eq!(Stance::of(phase, Place::Pod), Some(pod), "{phase:?}");
+            assert_eq!(Stance::of(phase, TEMPLATE), template, "{phase:?}");
+            assert_eq!(Stance::of(phase, Place::Harmless), None);
+            assert_eq!(Stance::of(phase, Place::Unknown), None);
+        }
+    }
 }

@@ -18,6 +18,7 @@ use countersign::trust::{Pinned, Refusal, Verify};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+mod policies;
 mod schema;
 
 /// For tests in which no policy asks for a signature.

@@ -369,6 +369,8 @@ async fn templates_are_advised_denied_or_ignored_as_policy_says_and_never_rewrit
         }
         let audited = respond_under(Phase::Audit, &bad, &rules).await;
         assert_eq!(audited["allowed"], true, "{workloads:?}");
+        let silent = workloads == Workloads::Ignore;
+        assert_eq!(is_silent_yes(&audited), silent, "{workloads:?}");
         // A tag that verifies is good enough for a template.
         let good = created(&deployment(&["app:1"]));
         assert!(is_silent_yes(&respond_under(Phase::Advise, &good, &rules).await));
