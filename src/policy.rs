@@ -1,7 +1,13 @@
 //! What a cluster demands of its images: policies as they are written, and the demand they make of one image.
 //!
-//! Pure. [`resource`] holds the YAML (design §4), [`pattern`] compares names, [`select`] answers which rule of
-//! which policy speaks for an image.
+//! ```text
+//! text ─ document ─▶ tree with lines ─ shape ─▶ resource ─ compile ─▶ PolicySet ─ select ─▶ Requirement
+//!        (YAML)                      (schema)  (types)  (meaning)               (one image)
+//! ```
+//!
+//! Pure. [`resource`] holds the YAML (design §4) and derives the schema, [`pattern`] compares names, [`select`]
+//! answers which rule of which policy speaks for an image. Each step reports everything it finds wrong, with file,
+//! line, field and remedy ([`PolicyError`]), and lets nothing pass in part.
 
 mod compile;
 mod crd;

@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use super::document::{self, Document, Resource};
 use super::error::{FieldPath, Hint, PolicyError, Problem, RuleError, ScopeError, VerifierError};
 use super::pattern::{Pattern, Specificity, Steps};
-use super::resource::{Demands, RuleSpec, VerifierSpec, VerifySpec};
+use super::resource::{ClusterTrustPolicy, Demands, RuleSpec, VerifierSpec, VerifySpec};
 use super::select::{Combine, Demand, Policy, PolicyName, PolicySet, Rule, Verification, Verifier};
 use super::selector::{Scope, Selector};
 
@@ -97,27 +99,16 @@ impl<'a> Findings<'a> {
 fn policy(document: &Document, findings: &mut Findings<'_>) -> Policy {
     let (name, scope, demands) = match &document.resource {
         Resource::Cluster(policy) => {
-            if policy.metadata.namespace.is_some() {
-                findings.report(
-                    &FieldPath::of(&["metadata", "namespace"]),
-                    ScopeError::NamespaceGiven,
-                );
-            }
-            let selector = &policy.spec.namespace_selector;
-            Selector::report_for_file(selector, |path, problem| findings.report(path, problem));
-            let name = name(policy.metadata.name.as_deref(), None, findings);
+            let scope = cluster_scope(policy, findings);
             (
-                name,
-                Scope::Cluster(Selector::new(selector)),
+                name(&policy.metadata, None, findings),
+                scope,
                 &policy.spec.demands,
             )
         }
         Resource::Namespaced(policy) => {
-            let namespace = policy.metadata.namespace.clone().unwrap_or_default();
-            if namespace.is_empty() {
-                findings.report(&FieldPath::of(&["metadata"]), ScopeError::NamespaceMissing);
-            }
-            let name = name(policy.metadata.name.as_deref(), Some(namespace.clone()), findings);
+            let namespace = own_namespace(&policy.metadata, findings);
+            let name = name(&policy.metadata, Some(namespace.clone()), findings);
             (name, Scope::Namespace(namespace), &policy.spec.demands)
         }
     };
@@ -136,25 +127,39 @@ fn policy(document: &Document, findings: &mut Findings<'_>) -> Policy {
     }
 }
 
-fn name(name: Option<&str>, namespace: Option<String>, findings: &mut Findings<'_>) -> PolicyName {
-    let name = name.unwrap_or_default();
-    let path = FieldPath::of(&["metadata", "name"]);
-    for (path, name) in [
-        (path, Some(name)),
-        (FieldPath::of(&["metadata", "namespace"]), namespace.as_deref()),
-    ] {
-        if let Some(name) = name
-            && !is_object_name(name)
-            // A missing namespace has its own report.
-            && !(path == FieldPath::of(&["metadata", "namespace"]) && name.is_empty())
-        {
-            findings.report(&path, ScopeError::Name { name: name.into() });
-        }
+fn cluster_scope(policy: &ClusterTrustPolicy, findings: &mut Findings<'_>) -> Scope {
+    if policy.metadata.namespace.is_some() {
+        findings.report(
+            &FieldPath::of(&["metadata", "namespace"]),
+            ScopeError::NamespaceGiven,
+        );
     }
-    PolicyName {
-        namespace,
-        name: name.to_owned(),
+    let selector = &policy.spec.namespace_selector;
+    Selector::report_for_file(selector, |path, problem| findings.report(path, problem));
+    Scope::Cluster(Selector::new(selector))
+}
+
+fn own_namespace(metadata: &ObjectMeta, findings: &mut Findings<'_>) -> String {
+    let namespace = metadata.namespace.clone().unwrap_or_default();
+    if namespace.is_empty() {
+        findings.report(&FieldPath::of(&["metadata"]), ScopeError::NamespaceMissing);
+    } else if !is_label(&namespace) {
+        let name = namespace.as_str().into();
+        findings.report(
+            &FieldPath::of(&["metadata", "namespace"]),
+            ScopeError::Name { name },
+        );
     }
+    namespace
+}
+
+fn name(metadata: &ObjectMeta, namespace: Option<String>, findings: &mut Findings<'_>) -> PolicyName {
+    let name = metadata.name.clone().unwrap_or_default();
+    if !is_object_name(&name) {
+        let name = name.as_str().into();
+        findings.report(&FieldPath::of(&["metadata", "name"]), ScopeError::Name { name });
+    }
+    PolicyName { namespace, name }
 }
 
 /// RFC 1123 subdomain, as the API server wants names of objects.

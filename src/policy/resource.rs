@@ -1,8 +1,8 @@
 //! The policy resources as they are written: YAML in files, objects in a cluster (design §4).
 //!
 //! One set of types serves both. Their schema, derived here, is what `countersign crds` prints and what a policy
-//! file is held against ([`super::shape`]), so that a file is refused where the API server would refuse it. What a
-//! schema cannot say is said once more by [`super::compile`], which trusts nothing that it has not seen itself.
+//! file is held against (`policy::shape`), so that a file is refused where the API server would refuse it. What a
+//! schema cannot say is said once more by `policy::compile`, which trusts nothing that it has not seen itself.
 //!
 //! The doc comments are what `kubectl explain` shows: first what a field does, then its default and what it may
 //! hold.

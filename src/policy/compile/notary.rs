@@ -14,8 +14,8 @@ use crate::policy::resource::{CaSpec, CredentialsSpec, NotarySpec, RootSpec, Sig
 use crate::policy::select::{Credentials, Notary, Root, Signer, VerifierKind};
 use crate::reference::MAX_GUN_BYTES;
 
-/// Longest `maxStaleness`: verified metadata is served no longer than it is valid, and docker's publishers sign for at
-/// most a year, snapshots and targets for three, of which a server that is away for one is lost.
+/// Longest `maxStaleness`: a leap year. Metadata serves no longer than it is valid anyway, and a reference server signs
+/// timestamps for 14 days; more than this is a slip of the hand.
 pub(crate) const MAX_STALENESS_DAYS: u64 = 366;
 const PUBLIC_KEY: &str = "PUBLIC KEY";
 const CERTIFICATE: &str = "CERTIFICATE";
@@ -137,8 +137,21 @@ fn credentials(path: &FieldPath, spec: &CredentialsSpec, findings: &mut Findings
     }
 }
 
-/// Exactly one kind of anchor (design §4): what happens when two disagree would be anybody's guess.
 fn root(path: &FieldPath, spec: &RootSpec, findings: &mut Findings<'_>) -> Root {
+    refuse_other_than_one_anchor(path, spec, findings);
+    let ca = spec.ca.as_deref();
+    Root {
+        keys: keys(&path.field("keys"), &spec.keys, findings),
+        key_ids: key_ids(&path.field("keyIDs"), &spec.key_ids, findings),
+        ca: ca.and_then(|text| findings.keep(&path.field("ca"), pem(text, &[CERTIFICATE], Blocks::Several))),
+        minimum: minimum(&path.field("minimum"), spec, findings),
+        trust_on_first_use: spec.trust_on_first_use,
+        skip_name_check: spec.skip_name_check,
+    }
+}
+
+/// One kind of anchor (design §4): what happens when two disagree would be anybody's guess.
+fn refuse_other_than_one_anchor(path: &FieldPath, spec: &RootSpec, findings: &mut Findings<'_>) {
     let anchors = [
         !spec.keys.is_empty(),
         !spec.key_ids.is_empty(),
@@ -149,53 +162,48 @@ fn root(path: &FieldPath, spec: &RootSpec, findings: &mut Findings<'_>) -> Root 
     if found != 1 {
         findings.report(path, VerifierError::Anchor { found });
     }
+}
+
+/// How many pinned keys must have signed; the schema bounds it from 1 to 16.
+fn minimum(path: &FieldPath, spec: &RootSpec, findings: &mut Findings<'_>) -> usize {
+    let Some(minimum) = spec.minimum else { return 1 };
+    let minimum = usize::try_from(minimum).unwrap_or(usize::MAX);
     let pinned = spec.keys.len() + spec.key_ids.len();
-    // The schema bounds it from 1 to 16.
-    let minimum = spec
-        .minimum
-        .map_or(1, |minimum| usize::try_from(minimum).unwrap_or(usize::MAX));
-    if spec.minimum.is_some() && minimum > pinned {
-        findings.report(&path.field("minimum"), VerifierError::Minimum { minimum, pinned });
+    if minimum > pinned {
+        findings.report(path, VerifierError::Minimum { minimum, pinned });
     }
-    let keys = path.field("keys");
-    let key = |(i, text): (usize, &String), findings: &mut Findings<'_>| {
-        findings.keep(&keys.item(i), pem(text, &[PUBLIC_KEY, CERTIFICATE], Blocks::One))
-    };
-    let keys: Vec<_> = spec
-        .keys
-        .iter()
-        .enumerate()
-        .filter_map(|entry| key(entry, findings))
-        .collect();
-    refuse_repeats(path, "keys", &keys, findings);
-    let ids = path.field("keyIDs");
-    for (i, id) in spec.key_ids.iter().enumerate().filter(|(_, id)| !is_key_id(id)) {
-        findings.report(
-            &ids.item(i),
-            VerifierError::KeyId {
-                id: id.as_str().into(),
-            },
-        );
+    minimum
+}
+
+fn keys(path: &FieldPath, texts: &[String], findings: &mut Findings<'_>) -> Vec<String> {
+    let mut keys = Vec::with_capacity(texts.len());
+    for (i, text) in texts.iter().enumerate() {
+        let key = pem(text, &[PUBLIC_KEY, CERTIFICATE], Blocks::One);
+        keys.extend(findings.keep(&path.item(i), key));
     }
-    refuse_repeats(path, "keyIDs", &spec.key_ids, findings);
-    let ca = spec.ca.as_deref();
-    Root {
-        keys,
-        key_ids: spec.key_ids.clone(),
-        ca: ca.and_then(|text| findings.keep(&path.field("ca"), pem(text, &[CERTIFICATE], Blocks::Several))),
-        minimum,
-        trust_on_first_use: spec.trust_on_first_use,
-        skip_name_check: spec.skip_name_check,
+    // With all of them read, a key's place among them is its place in the file.
+    if keys.len() == texts.len() {
+        refuse_repeats(path, &keys, findings);
     }
+    keys
+}
+
+fn key_ids(path: &FieldPath, ids: &[String], findings: &mut Findings<'_>) -> Vec<String> {
+    for (i, id) in ids.iter().enumerate().filter(|(_, id)| !is_key_id(id)) {
+        let id = id.as_str().into();
+        findings.report(&path.item(i), VerifierError::KeyId { id });
+    }
+    refuse_repeats(path, ids, findings);
+    ids.to_vec()
 }
 
 /// One key listed twice would meet `minimum: 2` on paper.
-fn refuse_repeats(path: &FieldPath, field: &str, entries: &[String], findings: &mut Findings<'_>) {
+fn refuse_repeats(path: &FieldPath, entries: &[String], findings: &mut Findings<'_>) {
     for (i, entry) in entries.iter().enumerate() {
         if entries.iter().take(i).any(|earlier| earlier == entry) {
-            // Of PEM the first line that differs between keys.
+            // Of PEM its first line of base64.
             let name = entry.lines().nth(1).unwrap_or(entry).into();
-            findings.report(&path.field(field).item(i), VerifierError::Taken { name });
+            findings.report(&path.item(i), VerifierError::Taken { name });
         }
     }
 }
