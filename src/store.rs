@@ -212,8 +212,7 @@ fn layout(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 fn revision(connection: &Connection, server: &str, gun: &Gun) -> rusqlite::Result<u64> {
-    let mut query =
-        connection.prepare("SELECT revision FROM repository WHERE server = ? AND gun = ?")?;
+    let mut query = connection.prepare("SELECT revision FROM repository WHERE server = ? AND gun = ?")?;
     let found = query
         .query_row(params![server, gun.as_str()], |row| row.get::<_, i64>(0))
         .optional()?;
@@ -225,8 +224,7 @@ fn revision(connection: &Connection, server: &str, gun: &Gun) -> rusqlite::Resul
 /// `None` if a row holds what cannot have been written.
 fn load(connection: &Connection, server: &str, gun: &Gun) -> rusqlite::Result<Option<Record>> {
     let key = params![server, gun.as_str()];
-    let mut query =
-        connection.prepare("SELECT verified_at FROM repository WHERE server = ? AND gun = ?")?;
+    let mut query = connection.prepare("SELECT verified_at FROM repository WHERE server = ? AND gun = ?")?;
     let Some(verified_at) = query
         .query_row(key, |row| row.get::<_, Option<String>>(0))
         .optional()?
@@ -237,8 +235,8 @@ fn load(connection: &Connection, server: &str, gun: &Gun) -> rusqlite::Result<Op
         connection.prepare("SELECT bytes FROM root WHERE server = ? AND gun = ? ORDER BY position")?;
     let roots = query.query_map(key, |row| row.get::<_, Vec<u8>>(0).map(Bytes::from))?;
     let roots = roots.collect::<rusqlite::Result<_>>()?;
-    let mut query = connection
-        .prepare("SELECT role, version, sha256, bytes FROM role WHERE server = ? AND gun = ?")?;
+    let mut query =
+        connection.prepare("SELECT role, version, sha256, bytes FROM role WHERE server = ? AND gun = ?")?;
     let rows = query.query_map(key, |row| {
         Ok((
             row.get::<_, String>(0)?,
@@ -250,7 +248,8 @@ fn load(connection: &Connection, server: &str, gun: &Gun) -> rusqlite::Result<Op
     let (mut seen, mut files) = (BTreeMap::new(), BTreeMap::new());
     for row in rows {
         let (role, version, sha256, bytes) = row?;
-        let (Ok(role), Ok(version), Ok(sha256)) = (role.parse::<Role>(), u64::try_from(version), sha256.try_into())
+        let (Ok(role), Ok(version), Ok(sha256)) =
+            (role.parse::<Role>(), u64::try_from(version), sha256.try_into())
         else {
             return Ok(None);
         };
@@ -281,8 +280,7 @@ fn write_repository(
     state: &State,
 ) -> rusqlite::Result<()> {
     let verified_at = state.verified_at.map(|time| time.to_string());
-    let mut statement =
-        transaction.prepare("INSERT OR REPLACE INTO repository VALUES (?, ?, ?, ?)")?;
+    let mut statement = transaction.prepare("INSERT OR REPLACE INTO repository VALUES (?, ?, ?, ?)")?;
     let revision = i64::try_from(revision).unwrap_or(i64::MAX);
     statement
         .execute(params![server, gun.as_str(), revision, verified_at])

@@ -42,7 +42,7 @@ pub use certificate::{Bundle, Certificate, CertificateError};
 pub use collection::{Collection, Conditions, RequiredSigner, Resolution, Unsigned};
 pub use decode::FormatError;
 pub use error::Error;
-pub use key::{KeyError, KeyId, PublicKey, pinned_key};
+pub use key::{KeyError, KeyId, PublicKey, pinned_key, sha256};
 pub use limits::Limits;
 pub use pin::Pin;
 pub use request::{Answer, Form, Request};

@@ -1,6 +1,7 @@
 //! A policy's verifiers, made ready: keys parsed, names checked, servers chosen.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,16 +24,30 @@ pub(super) struct Notary {
 impl Notary {
     pub(super) fn compile(number: u64, name: &str, policy: &policy::Notary) -> Result<Self, Fault> {
         let conditions = Conditions {
-            signers: policy.signers.iter().map(required_signer).collect::<Result<_, _>>()?,
+            signers: policy
+                .signers
+                .iter()
+                .map(required_signer)
+                .collect::<Result<_, _>>()?,
             releases_required: policy.releases_missing == policy::ReleasesMissing::Deny,
         };
         let pin = Arc::new(pin(&policy.root)?);
-        Ok(Self { number, name: name.to_owned(), policy: policy.clone(), pin, conditions })
+        Ok(Self {
+            number,
+            name: name.to_owned(),
+            policy: policy.clone(),
+            pin,
+            conditions,
+        })
     }
 
     /// The delegations to be loaded for the required signers.
     pub(super) fn signers(&self) -> BTreeSet<DelegationName> {
-        self.conditions.signers.iter().map(|signer| signer.name.clone()).collect()
+        self.conditions
+            .signers
+            .iter()
+            .map(|signer| signer.name.clone())
+            .collect()
     }
 
     /// How long verified metadata may serve while the server cannot be reached.
@@ -42,7 +57,12 @@ impl Notary {
 }
 
 fn pin(root: &policy::Root) -> Result<Pin, Fault> {
-    let kinds = [!root.keys.is_empty(), !root.key_ids.is_empty(), root.ca.is_some(), root.trust_on_first_use];
+    let kinds = [
+        !root.keys.is_empty(),
+        !root.key_ids.is_empty(),
+        root.ca.is_some(),
+        root.trust_on_first_use,
+    ];
     if kinds.into_iter().filter(|kind| *kind).count() != 1 {
         return Err(Fault::Anchor);
     }
@@ -61,9 +81,14 @@ fn pin(root: &policy::Root) -> Result<Pin, Fault> {
 
 fn required_signer(signer: &policy::Signer) -> Result<RequiredSigner, Fault> {
     let role = Role::signer(&signer.name).map_err(Fault::SignerName)?;
-    let Role::Delegation(name) = role else { return Err(Fault::Anchor) };
+    let Role::Delegation(name) = role else {
+        return Err(Fault::Anchor);
+    };
     let key = signer.key.as_deref().map(pinned_key).transpose();
-    let key = key.map_err(|source| Fault::SignerKey { signer: signer.name.clone(), source })?;
+    let key = key.map_err(|source| Fault::SignerKey {
+        signer: signer.name.clone(),
+        source,
+    })?;
     Ok(RequiredSigner { name, key })
 }
 
@@ -104,6 +129,21 @@ pub enum Fault {
         /// What is wrong with it.
         #[source]
         source: KeyError,
+    },
+    /// Docker's folder of certificates for the server cannot be read.
+    #[error("{} cannot be read", path.display())]
+    TlsFolder {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A client key without its certificate.
+    #[error("{} has no certificate beside it: a .cert file of the same name is expected", path.display())]
+    TlsPair {
+        /// The key.
+        path: PathBuf,
     },
     /// The connection to the server cannot be set up.
     #[error("the trust server cannot be used")]

@@ -119,7 +119,7 @@ impl Collection {
     }
 
     /// Every released tag, in order.
-    pub fn tags(&self) -> impl Iterator<Item = &Tag> {
+    pub fn tags(&self) -> impl ExactSizeIterator<Item = &Tag> {
         self.released.keys()
     }
 

@@ -1,0 +1,161 @@
+//! What is known of each repository, in memory: verified collections, and recent failures.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use moka::sync::Cache;
+use tokio::time::Instant;
+
+use super::Refusal;
+use crate::reference::Gun;
+use crate::tuf::{Collection, Role, Verified};
+
+/// Tags and repositories that memory holds at most, weighed as one for each tag and [`OVERHEAD`] for each repository:
+/// a tag takes about 100 bytes, so all of them some 50 MB of the 256 MB a replica is given (AVL-15).
+const CAPACITY: u64 = 500_000;
+/// What a repository weighs besides its tags.
+const OVERHEAD: u32 = 20;
+/// How long the memory of a repository that nobody asks for is kept.
+const IDLE: Duration = Duration::from_hours(24);
+/// How long after the last image a repository is kept fresh in the background.
+const ACTIVE: Duration = Duration::from_hours(1);
+
+/// One repository as one verifier sees it: two may disagree about pins and signers.
+pub(super) type Key = (u64, Gun);
+
+/// Everything known.
+#[derive(Debug)]
+pub(super) struct Memory {
+    known: Cache<Key, Known>,
+    /// The repositories images were asked of lately: those are kept fresh.
+    active: Cache<Key, ()>,
+    /// Why the last look failed; kept apart, so that a failure does not push verified metadata out.
+    failed: Cache<Key, Failure>,
+}
+
+/// A verified repository.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) collection: Arc<Collection>,
+    /// SHA-256 of the timestamp that vouches for it: while the server serves the same, nothing has changed.
+    pub(super) timestamp: [u8; 32],
+    /// By the wall clock: staleness outlives restarts.
+    pub(super) verified_at: Timestamp,
+    /// When the store was last told.
+    pub(super) confirmed_at: Timestamp,
+    /// When this process last asked the server; never, if it was verified from the store alone.
+    pub(super) asked: Option<Instant>,
+}
+
+impl Known {
+    /// What a run verified at `at`; `None` if it left no timestamp behind, which no complete run does.
+    pub(super) fn of(verified: Verified, at: Timestamp, asked: Option<Instant>) -> Option<Self> {
+        let timestamp = verified.state.seen.get(&Role::Timestamp)?.sha256;
+        let collection = Arc::new(verified.collection);
+        Some(Self {
+            collection,
+            timestamp,
+            verified_at: at,
+            confirmed_at: at,
+            asked,
+        })
+    }
+
+    /// Whether the server was asked less than `age` ago.
+    pub(super) fn younger_than(&self, age: Duration) -> bool {
+        self.asked.is_some_and(|asked| asked.elapsed() < age)
+    }
+}
+
+/// A look that failed.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) refusal: Refusal,
+    /// Whether verified metadata may serve instead (design §9.5).
+    pub(super) outage: bool,
+    pub(super) at: Instant,
+}
+
+impl Failure {
+    pub(super) fn of(refusal: Refusal, outage: bool) -> Self {
+        Self {
+            refusal,
+            outage,
+            at: Instant::now(),
+        }
+    }
+}
+
+impl Memory {
+    pub(super) fn new() -> Self {
+        let weigh = |_: &Key, known: &Known| {
+            u32::try_from(known.collection.tags().len())
+                .unwrap_or(u32::MAX)
+                .saturating_add(OVERHEAD)
+        };
+        Self {
+            known: Cache::builder()
+                .max_capacity(CAPACITY)
+                .weigher(weigh)
+                .time_to_idle(IDLE)
+                .build(),
+            active: Cache::builder()
+                .max_capacity(CAPACITY / u64::from(OVERHEAD))
+                .time_to_live(ACTIVE)
+                .build(),
+            failed: Cache::builder()
+                .max_capacity(CAPACITY / u64::from(OVERHEAD))
+                .time_to_live(IDLE)
+                .build(),
+        }
+    }
+
+    /// Notes that an image of the repository was asked for.
+    pub(super) fn touch(&self, key: &Key) {
+        self.active.insert(key.clone(), ());
+    }
+
+    pub(super) fn known(&self, key: &Key) -> Option<Known> {
+        self.known.get(key)
+    }
+
+    /// The last failure, if it is younger than `age`.
+    pub(super) fn failure(&self, key: &Key, age: Duration) -> Option<Failure> {
+        self.failed.get(key).filter(|failure| failure.at.elapsed() < age)
+    }
+
+    pub(super) fn remember(&self, key: &Key, known: Known) {
+        self.failed.invalidate(key);
+        self.known.insert(key.clone(), known);
+    }
+
+    /// Keeps what was verified from the store, for as long as the server is away.
+    pub(super) fn keep(&self, key: &Key, known: Known) {
+        self.known.insert(key.clone(), known);
+    }
+
+    /// Notes a failure. One that is no outage is an answer: what was known before counts no more.
+    pub(super) fn fail(&self, key: &Key, failure: Failure) {
+        if !failure.outage {
+            self.known.invalidate(key);
+        }
+        self.failed.insert(key.clone(), failure);
+    }
+
+    /// The active repositories whose server was last asked at least `age` ago.
+    pub(super) fn due(&self, age: Duration) -> Vec<Key> {
+        let old = self.known.iter().filter(|(_, known)| !known.younger_than(age));
+        old.map(|(key, _)| Key::clone(&key))
+            .filter(|key| self.active.contains_key(key))
+            .collect()
+    }
+
+    /// The first instant at which some verified metadata expires.
+    pub(super) fn nearest_expiry(&self) -> Option<Timestamp> {
+        self.known
+            .iter()
+            .map(|(_, known)| known.collection.expires())
+            .min()
+    }
+}

@@ -1,0 +1,203 @@
+//! Trust servers: one client for each, kept while it is used.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+use secrecy::SecretString;
+use url::Url;
+
+use super::verifier::Fault;
+use crate::fetch::{Identity, Observation, Observer, Origin, host_of};
+use crate::notary::{Config, Helpers, Login, Server, default_server};
+use crate::policy::{self, Credentials};
+use crate::reference::Gun;
+use crate::telemetry::Metrics;
+
+/// Servers kept at most. Without a configured server each registry an image names is one, so users choose them.
+const MOST: u64 = 256;
+/// How long an unused one is kept.
+const IDLE: Duration = Duration::from_hours(1);
+
+/// Every server in use.
+pub(super) struct Servers {
+    helpers: Helpers,
+    observer: Observer,
+    known: Cache<Choice, Arc<Connection>>,
+}
+
+/// What makes two servers the same one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Choice {
+    base: Url,
+    configured: bool,
+    ca: Option<String>,
+    credentials: Option<Credentials>,
+}
+
+/// A server, and what it is called in the store.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) server: Server,
+    pub(super) name: String,
+}
+
+impl Servers {
+    pub(super) fn new(credential_helpers: bool, metrics: Arc<Metrics>) -> Self {
+        let observer = move |seen: Observation| metrics.upstream(seen.kind.name(), seen.outcome, seen.took);
+        Self {
+            helpers: if credential_helpers {
+                Helpers::Run
+            } else {
+                Helpers::Ignore
+            },
+            observer: Arc::new(observer),
+            known: Cache::builder().max_capacity(MOST).time_to_idle(IDLE).build(),
+        }
+    }
+
+    /// Makes sure that a verifier's server can be used, if the policy names one.
+    pub(super) fn admit(&self, policy: &policy::Notary) -> Result<(), Fault> {
+        match &policy.server {
+            Some(base) => self.connection(Choice::of(policy, base.clone())).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// The server that speaks for `gun`.
+    pub(super) fn of(&self, policy: &policy::Notary, gun: &Gun) -> Result<Arc<Connection>, Fault> {
+        self.connection(Choice::of(policy, base_of(policy, gun)?))
+    }
+
+    /// Host and port of the server that speaks for `gun`, for messages.
+    pub(super) fn host(policy: &policy::Notary, gun: &Gun) -> String {
+        base_of(policy, gun).map_or_else(|_| gun.host().to_owned(), |base| host_of(&base).to_string())
+    }
+
+    fn connection(&self, choice: Choice) -> Result<Arc<Connection>, Fault> {
+        if let Some(known) = self.known.get(&choice) {
+            return Ok(known);
+        }
+        let server = Server::new(self.config(&choice)?).map_err(Fault::Server)?;
+        let connection = Arc::new(Connection {
+            server,
+            name: choice.base.to_string(),
+        });
+        self.known.insert(choice, Arc::clone(&connection));
+        Ok(connection)
+    }
+
+    fn config(&self, choice: &Choice) -> Result<Config, Fault> {
+        let mut config = Config {
+            origin: if choice.configured {
+                Origin::Configured
+            } else {
+                Origin::Image
+            },
+            ca_pem: choice.ca.clone(),
+            observer: Some(Arc::clone(&self.observer)),
+            ..Config::new(choice.base.clone())
+        };
+        if let Some(Credentials::DockerConfig(path)) = &choice.credentials {
+            config.login = Login::File {
+                path: path.clone(),
+                helpers: self.helpers,
+            };
+            let folder = path
+                .parent()
+                .unwrap_or(Path::new("."))
+                .join("tls")
+                .join(&*host_of(&choice.base));
+            let tls = DockerTls::read(&folder)?;
+            config.ca_pem = [config.ca_pem, tls.authorities]
+                .into_iter()
+                .flatten()
+                .reduce(|all, more| all + &more);
+            config.identity = tls.identity;
+        }
+        Ok(config)
+    }
+}
+
+impl std::fmt::Debug for Servers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Servers")
+            .field("known", &self.known.entry_count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Choice {
+    fn of(policy: &policy::Notary, base: Url) -> Self {
+        Self {
+            base,
+            configured: policy.server.is_some(),
+            ca: policy.ca.clone(),
+            credentials: policy.credentials.clone(),
+        }
+    }
+}
+
+fn base_of(policy: &policy::Notary, gun: &Gun) -> Result<Url, Fault> {
+    match &policy.server {
+        Some(base) => Ok(base.clone()),
+        None => default_server(gun).map_err(Fault::Server),
+    }
+}
+
+/// What docker keeps for a server beside its `config.json`, in `tls/<host>/` (notary-v1 §1.6): every `*.crt` is an
+/// authority, `*.cert` with `*.key` a client certificate.
+#[derive(Default)]
+struct DockerTls {
+    authorities: Option<String>,
+    identity: Option<Identity>,
+}
+
+impl DockerTls {
+    fn read(folder: &Path) -> Result<Self, Fault> {
+        let mut found = Self::default();
+        for path in files(folder)? {
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("crt") => found.authorities.get_or_insert_default().push_str(&text(&path)?),
+                Some("cert") => {
+                    let key_pem = SecretString::from(text(&path.with_extension("key"))?);
+                    found.identity.get_or_insert(Identity {
+                        cert_pem: text(&path)?,
+                        key_pem,
+                    });
+                }
+                Some("key") if !path.with_extension("cert").exists() => return Err(Fault::TlsPair { path }),
+                Some(_) | None => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The folder's files in order; none if there is no such folder.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, Fault> {
+    let fault = |source| Fault::TlsFolder {
+        path: folder.into(),
+        source,
+    };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(fault(error)),
+    };
+    let mut paths = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(fault)?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn text(path: &Path) -> Result<String, Fault> {
+    fs::read_to_string(path).map_err(|source| Fault::TlsFolder {
+        path: path.into(),
+        source,
+    })
+}
