@@ -182,7 +182,11 @@ fn is_word(text: &str) -> bool {
 fn shortened(name: &str, mut text: String) -> String {
     let limit = if LONG.contains(&name) { LONG_LIMIT } else { LIMIT };
     if text.len() > limit {
-        text.truncate(text.floor_char_boundary(limit));
+        let end = (0..=limit)
+            .rev()
+            .find(|at| text.is_char_boundary(*at))
+            .unwrap_or_default();
+        text.truncate(end);
         text.push('…');
     }
     text
