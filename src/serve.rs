@@ -118,62 +118,73 @@ where
     announce(&listener, admin.as_ref(), bound)?;
 
     let stage = watch::Sender::new(Stage::Serving);
-    let shared = Shared {
-        limits: config.limits.clone(),
-        stage: stage.subscribe(),
-        tasks: TaskTracker::new(),
-    };
+    let connections = TaskTracker::new();
     let abort = CancellationToken::new();
     let _cut = abort.clone().drop_guard();
-    let webhook = Webhook::new(
-        handler,
-        config.limits,
-        ready.clone(),
-        stage.subscribe(),
-        Arc::clone(&metrics),
-    );
     let acceptor = Acceptor {
-        listener,
+        webhook: Arc::new(Webhook::new(
+            handler,
+            config.limits.clone(),
+            ready.clone(),
+            stage.subscribe(),
+            Arc::clone(&metrics),
+        )),
         certificates: Arc::clone(&certificates),
-        webhook: Arc::new(webhook),
-        shared: shared.clone(),
+        shared: Shared {
+            limits: config.limits,
+            stage: stage.subscribe(),
+            tasks: connections.clone(),
+        },
         metrics: Arc::clone(&metrics),
         abort,
     };
-    // Dropped, and with it ended, when this function returns.
-    let mut accepting = JoinSet::new();
-    accepting.spawn(acceptor.run());
-    let mut background = JoinSet::new();
-    background.spawn(certificates.keep_fresh(clock::now));
-    let always = watch::Sender::new(Stage::Serving);
+    let mut parts = Parts::default();
+    parts.accepting.spawn(acceptor.run(listener));
+    parts.always.spawn(certificates.keep_fresh(clock::now));
     if let Some(listener) = admin {
         let ready = ready.clone();
-        let shared = Shared {
-            stage: always.subscribe(),
-            tasks: TaskTracker::new(),
-            ..shared.clone()
-        };
-        background.spawn(Admin { ready, metrics }.run(listener, shared));
+        parts.always.spawn(Admin { ready, metrics }.run(listener));
     }
+    parts.until_asked(&mut stop).await?;
+    let leaving = async {
+        lifecycle::leave(&config.drain, &ready, &stage).await;
+        parts.accepting.join_next().await;
+        lifecycle::finish(&config.drain, &stage, &connections).await;
+    };
+    tokio::select! {
+        biased;
+        () = leaving => info!("stopped"),
+        ended = parts.always.join_next() => return Err(ended_early(ended)),
+        () = stop.requested() => return Err(aborted(&connections)),
+    }
+    Ok(())
+}
 
-    tokio::select! {
-        biased;
-        ended = background.join_next() => return Err(ended_early(ended)),
-        ended = accepting.join_next() => return Err(ended_early(ended)),
-        () = stop.requested() => {}
-    }
-    tokio::select! {
-        biased;
-        () = lifecycle::drain(&config.drain, &ready, &stage, &shared.tasks) => {}
-        ended = background.join_next() => return Err(ended_early(ended)),
-        () = stop.requested() => {
-            let unfinished = shared.tasks.len();
-            warn!(unfinished, "stopping at once");
-            return Err(ServeError::Aborted { unfinished });
+/// What runs beside the connections. Dropped, and with it ended, when the server returns.
+#[derive(Default)]
+struct Parts {
+    /// Ends in a drain.
+    accepting: JoinSet<()>,
+    /// Runs until the end.
+    always: JoinSet<()>,
+}
+
+impl Parts {
+    /// Waits for the first request to stop.
+    async fn until_asked(&mut self, stop: &mut Stop) -> Result<(), ServeError> {
+        tokio::select! {
+            biased;
+            ended = self.always.join_next() => Err(ended_early(ended)),
+            ended = self.accepting.join_next() => Err(ended_early(ended)),
+            () = stop.requested() => Ok(()),
         }
     }
-    info!("stopped");
-    Ok(())
+}
+
+fn aborted(connections: &TaskTracker) -> ServeError {
+    let unfinished = connections.len();
+    warn!(unfinished, "stopping at once");
+    ServeError::Aborted { unfinished }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {

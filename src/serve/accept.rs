@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -24,9 +23,8 @@ use super::route::Endpoint;
 use super::webhook::Webhook;
 use crate::telemetry::Metrics;
 
-/// The webhook port.
+/// The webhook port, but for its socket.
 pub(super) struct Acceptor<H> {
-    pub(super) listener: TcpListener,
     pub(super) certificates: Arc<Certificates>,
     pub(super) webhook: Arc<Webhook<H>>,
     pub(super) shared: Shared,
@@ -41,20 +39,22 @@ where
     F: Future<Output = Result<Vec<u8>, Rejected>> + Send + 'static,
 {
     /// Accepts until the server no longer wants connections.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(self, listener: TcpListener) {
         let mut stage = self.shared.stage.clone();
         let refusing = async { drop(stage.wait_for(|stage| *stage >= Stage::Refusing).await) };
         tokio::select! {
             biased;
             () = refusing => {}
-            () = self.accept() => {}
+            () = self.accept(&listener) => {}
         }
-        self.empty_queue();
+        if let Err(error) = self.empty_queue(listener) {
+            warn!(error = %error, "connections may have been reset");
+        }
     }
 
     /// Before the first certificate nothing is accepted: callers wait in the kernel's queue for the 10 s they allow a
     /// handshake, instead of failing it.
-    async fn accept(&self) {
+    async fn accept(&self, listener: &TcpListener) {
         self.certificates.loaded().await;
         let limits = &self.shared.limits;
         let most = limits
@@ -66,7 +66,7 @@ where
             let Ok(place) = Arc::clone(&room).acquire_owned().await else {
                 return;
             };
-            match self.listener.accept().await {
+            match listener.accept().await {
                 Ok((stream, peer)) => {
                     let crowded = room.available_permits() < limits.overflow;
                     self.spawn(stream, peer, crowded, Some(place));
@@ -77,9 +77,17 @@ where
     }
 
     /// Closing the socket resets connections that the kernel holds for us, and a reset is a failed call; a 503 is not.
-    fn empty_queue(&self) {
-        while let Some(Ok((stream, peer))) = self.listener.accept().now_or_never() {
-            self.spawn(stream, peer, true, None);
+    fn empty_queue(&self, listener: TcpListener) -> io::Result<()> {
+        let listener = listener.into_std()?;
+        loop {
+            match listener.accept() {
+                Ok((stream, peer)) => {
+                    stream.set_nonblocking(true)?;
+                    self.spawn(TcpStream::from_std(stream)?, peer, true, None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
         }
     }
 

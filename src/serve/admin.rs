@@ -1,16 +1,20 @@
 //! The plain port: probes for the kubelet, metrics for Prometheus (AVL-19, OBS-01).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{ACCEPT, ALLOW, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::accept::pause;
+use super::config::Limits;
 use super::connection::{self, Protocol, Shared};
+use super::lifecycle::Stage;
 use super::ready::Ready;
 use super::reply::{self, Body};
 use crate::clock;
@@ -24,7 +28,16 @@ pub(super) struct Admin {
 
 impl Admin {
     /// Serves until dropped. Stays up through a drain: a probe must read "draining", not fail to connect.
-    pub(super) async fn run(self, listener: TcpListener, shared: Shared) {
+    pub(super) async fn run(self, listener: TcpListener) {
+        let always = watch::Sender::new(Stage::Serving);
+        let shared = Shared {
+            limits: Limits {
+                idle: IDLE,
+                ..Limits::default()
+            },
+            stage: always.subscribe(),
+            tasks: TaskTracker::new(),
+        };
         let admin = Arc::new(self);
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
@@ -86,9 +99,10 @@ impl Admin {
             text.push_str(name);
             text.push_str(if holds { " ok\n" } else { " failed\n" });
         }
-        let (status, verdict) = match ready {
-            true => (StatusCode::OK, "ready\n"),
-            false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+        let (status, verdict) = if ready {
+            (StatusCode::OK, "ready\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
         };
         text.push_str(verdict);
         reply::text(status, text)
@@ -108,4 +122,6 @@ impl Admin {
 
 const PATHS: &str = "no such path: there are /livez, /readyz and /metrics";
 /// A kubelet, some scrapers, and people.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 256;
+/// Short, so that idle connections do not keep the kubelet out for long. Clients repeat a GET by themselves.
+const IDLE: Duration = Duration::from_secs(10);

@@ -132,7 +132,7 @@ async fn leave(protocol: Protocol, opened: Stage, once: bool, progress: &Progres
 async fn reached(stage: &mut watch::Receiver<Stage>, wanted: Stage) {
     if stage.wait_for(|stage| *stage >= wanted).await.is_err() {
         // Nobody is left who could advance it.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

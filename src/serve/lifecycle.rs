@@ -68,23 +68,22 @@ impl Stop {
     /// Waits for the next request. If nobody can ask any more, waits for ever.
     pub(super) async fn requested(&mut self) {
         if self.0.recv().await.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
 
-/// Goes through the stages. Ends when all of `connections` have, or when their time is up.
-pub(super) async fn drain(
-    times: &Drain,
-    ready: &Ready,
-    stage: &watch::Sender<Stage>,
-    connections: &TaskTracker,
-) {
+/// Serves on while callers move elsewhere, then wants no more connections.
+pub(super) async fn leave(times: &Drain, ready: &Ready, stage: &watch::Sender<Stage>) {
     info!(delay_seconds = times.delay.as_secs(), "leaving");
     ready.draining();
     stage.send_replace(Stage::Leaving);
     tokio::time::sleep(times.delay).await;
     stage.send_replace(Stage::Refusing);
+}
+
+/// Ends when all of `connections` have, or when their time is up. None may be added any more.
+pub(super) async fn finish(times: &Drain, stage: &watch::Sender<Stage>, connections: &TaskTracker) {
     connections.close();
     if timeout(times.refuse, connections.wait()).await.is_ok() {
         return;
@@ -122,7 +121,8 @@ mod tests {
             seen
         };
         let leaving = async {
-            drain(&Drain::default(), &ready, &stage, &tasks).await;
+            leave(&Drain::default(), &ready, &stage).await;
+            finish(&Drain::default(), &stage, &tasks).await;
             drop(stage);
             began.elapsed()
         };

@@ -161,7 +161,7 @@ impl SelfSigned {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
                 Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => {
-                    std::thread::sleep(BETWEEN_TRIES)
+                    std::thread::sleep(BETWEEN_TRIES);
                 }
                 Err(TryLockError::WouldBlock) => return Err(SelfSignedError::Locked { path }),
                 Err(TryLockError::Error(source)) => return Err(self.error(Path::new(LOCK), source)),

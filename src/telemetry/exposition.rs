@@ -1,5 +1,7 @@
 //! The two text formats a scraper may ask for (OBS-01).
 
+use std::fmt::Write as _;
+
 /// How metrics are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
@@ -46,9 +48,7 @@ pub(super) fn classic(text: &str) -> String {
                 same => ("", same),
             };
             let help = help.splitn(4, ' ').nth(3).unwrap_or_default();
-            out.push_str(&format!(
-                "# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n"
-            ));
+            let _infallible = writeln!(out, "# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}");
         } else if !line.starts_with('#') {
             out.push_str(line);
             out.push('\n');

@@ -6,15 +6,16 @@
 mod line;
 
 use std::io;
+use std::panic::PanicHookInfo;
 use std::str::FromStr;
 use std::sync::Mutex;
 
 use jiff::Timestamp;
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Event, Metadata, Subscriber, error};
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
-use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::registry::{LookupSpan, Registry, Scope};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use self::line::{Fields, Line};
@@ -57,7 +58,8 @@ pub enum LogsError {
 }
 
 /// Writes the events of this process, and of libraries that use `log`, to `writer`: standard output for the webhook
-/// (OBS-20), standard error for commands whose result goes to standard output.
+/// (OBS-20), standard error for commands whose result goes to standard output. Panics become events too: what the
+/// runtime itself prints about them is many lines, and not escaped.
 ///
 /// # Errors
 ///
@@ -71,7 +73,21 @@ pub fn install(
 ) -> Result<(), LogsError> {
     subscriber(format, filter, writer, clock)?
         .try_init()
-        .map_err(LogsError::Twice)
+        .map_err(LogsError::Twice)?;
+    std::panic::set_hook(Box::new(panicked));
+    Ok(())
+}
+
+fn panicked(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    error!(place, error = message(panic), "panic");
+}
+
+fn message<'a>(panic: &'a PanicHookInfo<'_>) -> &'a str {
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
 }
 
 /// What [`install`] installs.
@@ -125,11 +141,7 @@ where
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
-        for span in context
-            .event_scope(event)
-            .into_iter()
-            .flat_map(|scope| scope.from_root())
-        {
+        for span in context.event_scope(event).into_iter().flat_map(Scope::from_root) {
             if let Some(outer) = span.extensions().get::<Fields>() {
                 fields.extend(outer);
             }

@@ -293,13 +293,13 @@ impl Metrics {
     }
 
     /// Counts a request as in flight until the returned guard is dropped.
-    pub fn request(self: &Arc<Self>) -> InFlight {
+    pub fn request(&self) -> InFlight {
         self.inflight.inc();
         InFlight(self.inflight.clone())
     }
 
     /// Counts a connection as open until the returned guard is dropped.
-    pub fn connection(self: &Arc<Self>) -> InFlight {
+    pub fn connection(&self) -> InFlight {
         self.connections.inc();
         InFlight(self.connections.clone())
     }

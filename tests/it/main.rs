@@ -7,4 +7,10 @@
     reason = "these are tests"
 )]
 
+#[path = "../support/tls.rs"]
+mod tls_support;
+
+mod drain;
 mod layers;
+mod serve;
+mod tls;

@@ -28,10 +28,8 @@ impl Fields {
 
     fn take_text(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(known, _)| *known == name)?;
-        match self.0.remove(at).1 {
-            Value::String(text) => Some(text),
-            other => Some(other.to_string()),
-        }
+        let value = self.0.remove(at).1;
+        Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
     }
 }
 
@@ -132,9 +130,9 @@ impl Line {
             plain(&self.message)
         );
         for (name, value) in self.fields {
-            let value = match value {
-                Value::String(text) if is_word(&text) => text,
-                other => escaped(&other.to_string(), json_escape),
+            let value = match value.as_str() {
+                Some(text) if is_word(text) => text.to_owned(),
+                _ => escaped(&value.to_string(), json_escape),
             };
             let _infallible = write!(out, " {name}={value}");
         }

@@ -103,7 +103,14 @@ fn ten_thousand_images_add_no_series() {
         };
         let took = Duration::from_micros(image);
         let decision = pick(DECISIONS, 40);
-        metrics.admission(pick(PHASES, 30), "CREATE", "pods", decision, image % 2 == 0, took);
+        metrics.admission(
+            pick(PHASES, 30),
+            "CREATE",
+            "pods",
+            decision,
+            image.is_multiple_of(2),
+            took,
+        );
         metrics.verification(
             "notary",
             "trusted",
