@@ -11,9 +11,9 @@ use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
 use super::config::{Certificate, Tls};
-use super::ready::Ready;
+use super::ready::{Life, Ready};
 use super::self_signed::{SelfSigned, SelfSignedError};
-use super::tls::{Dialect, Loaded, Material, TlsError};
+use super::tls::{self, Dialect, Loaded, Material, TlsError};
 use crate::telemetry::Metrics;
 
 /// Reads key pairs and swaps them in whole: a handshake sees the old pair or the new one, and an established connection
@@ -30,7 +30,7 @@ pub(super) struct Certificates {
 /// The last attempt, so that a file that stays as it is is not taken up, or complained about, again and again.
 #[derive(Default)]
 struct Seen {
-    serving: Option<Material>,
+    serving: Option<(Material, Life)>,
     complaint: Option<String>,
 }
 
@@ -48,8 +48,11 @@ impl Certificates {
     ///
     /// # Errors
     ///
-    /// [`TlsError::Suite`] when the settings themselves are wrong, whatever the files hold.
+    /// [`TlsError::Suite`] or [`TlsError::Name`] when the settings themselves are wrong, whatever the files hold.
     pub(super) fn new(settings: Tls, ready: Ready, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
+        if let Certificate::SelfSigned { names, .. } = &settings.certificate {
+            tls::presentable(names)?;
+        }
         Ok(Self {
             dialect: Dialect::new(&settings)?,
             settings,
@@ -99,7 +102,7 @@ impl Certificates {
             Ok(None) => seen.complaint = None,
             Ok(Some((material, loaded))) => {
                 *seen = Seen {
-                    serving: Some(material),
+                    serving: Some((material, loaded.life)),
                     complaint: None,
                 };
                 self.serve(&loaded);
@@ -108,10 +111,13 @@ impl Certificates {
         }
     }
 
-    /// `None` if what is there is in service already.
+    /// `None` if what is there is in service already, and still good.
     fn attempt(&self, seen: &Seen, now: Timestamp) -> Result<Option<(Material, Loaded)>, ReloadError> {
         let (material, authority) = self.read(now)?;
-        if seen.serving.as_ref() == Some(&material) {
+        if let Some((serving, life)) = &seen.serving
+            && *serving == material
+            && life.contains(now)
+        {
             return Ok(None);
         }
         let mut loaded = self.dialect.load(&material, now)?;
@@ -175,3 +181,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     std::iter::successors(error.source(), |error| error.source())
         .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, version};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem};
 use x509_cert::der::Decode as _;
 use zeroize::Zeroizing;
 
@@ -56,6 +56,12 @@ pub enum TlsError {
     /// A cipher suite is unknown or not permitted.
     #[error("{name} is no cipher suite of TLS 1.2 or 1.3 with forward secrecy and authenticated encryption")]
     Suite {
+        /// As configured.
+        name: String,
+    },
+    /// A name that no client could ask for, or none at all.
+    #[error("{name:?} is neither a host name nor an address to make a certificate for")]
+    Name {
         /// As configured.
         name: String,
     },
@@ -179,6 +185,14 @@ impl Dialect {
     }
 }
 
+/// Makes sure that clients can ask for each of `names`.
+pub(super) fn presentable(names: &[String]) -> Result<(), TlsError> {
+    let bad = |name: &&String| ServerName::try_from(name.as_str()).is_err();
+    let none = String::new();
+    let wrong = names.iter().find(bad).or(names.is_empty().then_some(&none));
+    wrong.map_or(Ok(()), |name| Err(TlsError::Name { name: name.clone() }))
+}
+
 /// All certificates of a PEM text, in its order.
 pub(super) fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
     CertificateDer::pem_slice_iter(text).collect()
@@ -259,6 +273,23 @@ mod tests {
                 "{name}"
             );
             assert!(name.contains("_ECDHE_") || !name.contains("_WITH_"), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_those_a_client_can_ask_for() {
+        for (names, fine) in [
+            (
+                &["localhost", "webhook.countersign.svc", "127.0.0.1", "::1"][..],
+                true,
+            ),
+            (&["localhost", "not a name"], false),
+            (&["localhost", ""], false),
+            (&["bücher.example"], false),
+            (&[], false),
+        ] {
+            let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+            assert_eq!(presentable(&names).is_ok(), fine, "{names:?}");
         }
     }
 

@@ -163,7 +163,7 @@ impl Server {
             bound,
         );
         let task = TaskTracker::new().spawn(run);
-        let Addresses { webhook, admin } = addresses.await.unwrap();
+        let Addresses { webhook, admin } = addresses.await.expect("the server starts");
         Self {
             webhook,
             admin: admin.unwrap(),

@@ -194,6 +194,29 @@ async fn idle_connections_are_closed_last() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_http_2_connection_that_nobody_uses_ends() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for hello in [PREFACE, b""] {
+        let port = Port::new();
+        let (mut client, server) = tokio::io::duplex(1_024);
+        let shared = port.shared.clone();
+        port.shared.tasks.spawn(async move {
+            let service = |_request| async { reply::json(b"{}".to_vec()) };
+            serve(server, Protocol::Http2, false, service, &shared).await;
+        });
+        client.write_all(hello).await.unwrap();
+        let began = tokio::time::Instant::now();
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.unwrap();
+        assert!(
+            began.elapsed() < Duration::from_secs(300),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+}
+
 #[test]
 fn a_client_without_alpn_speaks_http_1() {
     for (alpn, want) in [
