@@ -1,1 +1,105 @@
-//! The command line.
+//! The command line: one file a command, results to standard output, talk to standard error.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod duration;
+mod trust_flags;
+mod verify;
+mod webhook;
+
+/// Content trust for Kubernetes: only signed tags run, rewritten to the digest that was signed.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves the admission webhook: /mutate, /validate, /audit and /advise over TLS.
+    Webhook(Box<webhook::Args>),
+    /// Resolves one image as the webhook would and prints name:tag@sha256:…
+    ///
+    /// Exits with 0 if it is trusted, 1 if not, 2 on wrong usage or configuration, 3 if that could not be found out.
+    Verify(Box<verify::Args>),
+    /// Prints the custom resource definitions of the policies, for kubectl apply.
+    Crds,
+}
+
+/// What a command comes to. The numbers are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    /// Yes, or done.
+    Success = 0,
+    /// The answer is no.
+    Denied = 1,
+    /// Wrong usage or configuration.
+    Usage = 2,
+    /// It could not be found out.
+    Unavailable = 3,
+}
+
+/// Parses the arguments, runs the command, and says how it ended.
+pub fn run() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Webhook(args) => webhook::run(*args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Crds => print(&crate::policy::crds_yaml()).map(|()| Status::Success),
+    };
+    let status = outcome.unwrap_or_else(|error| {
+        complain(&format!("error: {error:#}"));
+        Status::Usage
+    });
+    ExitCode::from(status as u8)
+}
+
+/// Writes a result to standard output. A reader that has gone away has had enough: that is no failure.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = anstream::stdout().lock();
+    let newline = if text.ends_with('\n') { "" } else { "\n" };
+    match write!(out, "{text}{newline}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Says something to the person at the terminal.
+fn complain(text: &str) {
+    // With standard error gone there is nobody left to tell.
+    let _gone = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_an_environment_variable_of_its_own_name() {
+        for command in Cli::command().get_subcommands() {
+            for flag in command
+                .get_arguments()
+                .filter(|flag| flag.get_long().is_some_and(|name| name != "help"))
+            {
+                let name = flag.get_long().unwrap();
+                let wanted = format!("COUNTERSIGN_{}", name.replace('-', "_").to_uppercase());
+                assert_eq!(
+                    flag.get_env().and_then(|env| env.to_str()),
+                    Some(wanted.as_str()),
+                    "{name}"
+                );
+                assert!(flag.get_help().is_some(), "--{name} has no help");
+            }
+        }
+    }
+}

@@ -21,7 +21,7 @@ use super::memory::{Failure, Key, Known, Memory};
 use super::outcome::{Kind, Pinned, Refusal, Source};
 use super::remote::{Remote, Setback};
 use super::servers::{Connection, Servers};
-use super::verifier::{Notary, VerifierError};
+use super::verifier::{Fault, Notary, VerifierError};
 use crate::clock;
 use crate::fetch::flight::Flights;
 use crate::policy::{DigestRule, PolicySet, Verification, Verifier, VerifierKind};
@@ -166,7 +166,10 @@ impl Trust {
         let mut ticks = tokio::time::interval(age.max(Duration::from_millis(100)) / 2);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let due = self.engine.memory.due(age);
-            let refreshes = stream::iter(due).for_each_concurrent(REFRESHES, |key| self.refresh(key));
+            let refreshes = stream::iter(due).for_each_concurrent(REFRESHES, |key| {
+                let trust = self.clone();
+                async move { trust.refresh(key).await }
+            });
             stop.run_until_cancelled(refreshes).await;
             self.engine.report_expiry();
         }
@@ -222,11 +225,7 @@ impl Engine {
                 ready.insert(Arc::clone(verifier), Arc::clone(notary));
                 continue;
             }
-            let VerifierKind::Notary(settings) = &verifier.kind;
-            let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-            let compiled = Notary::compile(number, &verifier.name, settings)
-                .and_then(|notary| self.servers.admit(&notary.policy).map(|()| notary));
-            match compiled {
+            match self.compile(verifier) {
                 Ok(notary) => drop(ready.insert(Arc::clone(verifier), Arc::new(notary))),
                 Err(source) => faults.push(VerifierError {
                     policy,
@@ -243,6 +242,13 @@ impl Engine {
         }
     }
 
+    fn compile(&self, verifier: &Verifier) -> Result<Notary, Fault> {
+        let VerifierKind::Notary(settings) = &verifier.kind;
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let notary = Notary::compile(number, &verifier.name, settings)?;
+        self.servers.admit(&notary.policy).map(|()| notary)
+    }
+
     /// Holds `image` against one verifier, and counts what came of it.
     async fn verify(
         self: &Arc<Self>,
@@ -251,8 +257,11 @@ impl Engine {
         deadline: Instant,
     ) -> Result<Pinned, Refusal> {
         let begun = Instant::now();
-        let Some(notary) = self.verifiers.load().get(verifier).cloned() else {
-            return Err(Refusal::not_ready(&verifier.name));
+        let ready = self.verifiers.load().get(verifier).cloned();
+        // A request that began before its policy was replaced still asks the verifier of then.
+        let notary = match ready.map_or_else(|| self.compile(verifier).map(Arc::new), Ok) {
+            Ok(notary) => notary,
+            Err(fault) => return Err(Refusal::setup(&fault)),
         };
         let (result, cache) = self.judge(image, &notary, deadline).await;
         let (word, reason) = match &result {

@@ -131,15 +131,6 @@ impl Refusal {
         }
     }
 
-    /// The verifier has not been made ready: its policy came after the last successful load.
-    pub(super) fn not_ready(verifier: &str) -> Self {
-        Self::new(
-            Kind::Unavailable,
-            "not_ready",
-            format!("verifier {verifier} is not ready yet"),
-        )
-    }
-
     /// The deadline came first.
     pub(super) fn late() -> Self {
         Self::new(

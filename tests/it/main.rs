@@ -8,11 +8,16 @@
 
 #[path = "../support/repo.rs"]
 mod repo;
+#[path = "../support/tls.rs"]
+mod tls_support;
 #[path = "../support/verify.rs"]
 mod verify;
 
 mod admission;
+mod drain;
 mod layers;
 mod policy;
 mod reference_data;
+mod serve;
 mod threats;
+mod tls;

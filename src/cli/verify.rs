@@ -1,0 +1,308 @@
+//! `countersign verify IMAGE`.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::{Args as ClapArgs, ValueEnum};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::trust_flags::TrustFlags;
+use super::{Status, complain, duration, print};
+use crate::policy::{Demand, Mode, PolicySet, Requirement};
+use crate::policy_files::PolicyFiles;
+use crate::reference::{Digest, Reference};
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use crate::trust::{Clock, Kind, Options, Pinned, Refusal, Trust, Verify as _};
+
+/// Arguments of `verify`.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Args {
+    /// Image to verify: a tag, a digest, or both
+    image: String,
+    /// Policy file or folder to judge by; may be repeated
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "COUNTERSIGN_POLICY",
+        value_delimiter = ',',
+        conflicts_with = "trust"
+    )]
+    policy: Vec<PathBuf>,
+    /// Namespace the policies are asked about
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "default",
+        env = "COUNTERSIGN_NAMESPACE"
+    )]
+    namespace: String,
+    #[command(flatten)]
+    trust: TrustFlags,
+    /// Where to remember what was seen, without which there is no rollback protection between runs
+    #[arg(long, value_name = "DIR", env = "COUNTERSIGN_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// Judge as of that instant
+    #[arg(long, value_name = "RFC3339", env = "COUNTERSIGN_AT")]
+    at: Option<Timestamp>,
+    /// One deadline for the whole verification
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse, env = "COUNTERSIGN_TIMEOUT")]
+    timeout: Duration,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Output::Text, env = "COUNTERSIGN_OUTPUT")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// The pinned reference alone; the reason for a refusal goes to standard error
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// What became of the image.
+struct Verdict {
+    status: Status,
+    digest: Option<Digest>,
+    role: Option<String>,
+    signers: Vec<String>,
+    reason: &'static str,
+    message: String,
+    similar: Vec<String>,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
+    let image = Reference::parse(&args.image)
+        .with_context(|| format!("{:?} is not an image reference", args.image))?;
+    let policies = policies(args)?;
+    let store = match &args.state_dir {
+        Some(dir) => Store::open(dir)?,
+        None => {
+            complain(
+                "warning: no --state-dir: what is seen is forgotten, so a rollback between runs goes unnoticed",
+            );
+            Store::memory()?
+        }
+    };
+    let options = Options {
+        timeout: args.timeout,
+        attribution: true,
+        credential_helpers: true,
+        clock: args.at.map_or(Clock::Real, Clock::At),
+        ..Options::default()
+    };
+    let trust = Trust::new(options, Arc::new(store), Arc::new(Metrics::default()));
+    trust.prepare(&policies).map_err(|faults| {
+        let lines: Vec<_> = faults
+            .into_iter()
+            .map(|fault| format!("{:#}", anyhow::Error::from(fault)))
+            .collect();
+        anyhow!(lines.join("\n"))
+    })?;
+    let requirements = policies.select(&args.namespace, &BTreeMap::new(), &image);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let verdict = runtime.block_on(async {
+        let verdict = judge(&trust, &image, &requirements, Instant::now() + args.timeout).await;
+        trust.finish().await;
+        verdict
+    });
+    show(args, &image, &verdict)?;
+    Ok(verdict.status)
+}
+
+fn policies(args: &Args) -> anyhow::Result<PolicySet> {
+    if args.policy.is_empty() {
+        return args.trust.policy(docker_config());
+    }
+    if args.trust.given() {
+        bail!("--policy says whom to trust: leave the trust flags away");
+    }
+    Ok(PolicyFiles::open(args.policy.iter().cloned())?.1)
+}
+
+/// Docker's own configuration, if there is one.
+fn docker_config() -> Option<PathBuf> {
+    let folder = match env::var_os("DOCKER_CONFIG") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(&env::var_os("HOME")?).join(".docker"),
+    };
+    Some(folder.join("config.json")).filter(|path| path.exists())
+}
+
+/// Holds the image against every requirement, as the webhook does; policies that only audit are heard, not obeyed.
+async fn judge(trust: &Trust, image: &Reference, requirements: &[Requirement], deadline: Instant) -> Verdict {
+    let mut verdict: Option<Verdict> = None;
+    for requirement in requirements {
+        let next = meet(trust, image, requirement, deadline).await;
+        if requirement.mode == Mode::Audit && next.status != Status::Success {
+            complain(&format!(
+                "warning: would be denied, but the policy only audits: {}",
+                next.message
+            ));
+            continue;
+        }
+        verdict = Some(match verdict {
+            None => next,
+            Some(before) => before.and(next),
+        });
+    }
+    verdict.unwrap_or_else(|| Verdict::denied("no_policy", "no policy applies to the image".to_owned()))
+}
+
+async fn meet(trust: &Trust, image: &Reference, requirement: &Requirement, deadline: Instant) -> Verdict {
+    let place = match requirement.rule {
+        Some(rule) => format!("policy {}, rule {rule}", requirement.policy),
+        None => format!("policy {}", requirement.policy),
+    };
+    match &requirement.demand {
+        Demand::Allow { reason } => {
+            Verdict::allowed(format!("{image} is admitted unverified ({place}): {reason}"))
+        }
+        Demand::Deny { message } => Verdict::denied(
+            "denied_by_rule",
+            format!("{image} is denied ({place}): {message}"),
+        ),
+        Demand::Uncovered => Verdict::denied("no_rule", format!("no rule covers {image} ({place})")),
+        Demand::Verify(verification) => match trust.verify(image, verification, deadline).await {
+            Ok(pinned) => Verdict::trusted(image, &pinned),
+            Err(refusal) => Verdict::refused(image, &refusal, &place),
+        },
+    }
+}
+
+impl Verdict {
+    fn trusted(image: &Reference, pinned: &Pinned) -> Self {
+        let by = pinned
+            .verifier()
+            .map(|source| format!(" ({source})"))
+            .unwrap_or_default();
+        let message = format!("{image} is signed as {}{by}", pinned.digest());
+        Self {
+            digest: Some(pinned.digest().clone()),
+            role: pinned.role().map(str::to_owned),
+            signers: pinned.signers().to_vec(),
+            ..Self::plain(
+                Status::Success,
+                if pinned.role().is_some() {
+                    "signed"
+                } else {
+                    "digest_allowed"
+                },
+                message,
+            )
+        }
+    }
+
+    fn refused(image: &Reference, refusal: &Refusal, place: &str) -> Self {
+        let (status, words) = match refusal.kind() {
+            Kind::Untrusted => (Status::Denied, "is not trusted"),
+            Kind::Unavailable => (Status::Unavailable, "could not be verified"),
+        };
+        let sources: String = refusal
+            .sources()
+            .iter()
+            .map(|source| format!(", {source}"))
+            .collect();
+        let similar: Vec<_> = refusal.similar().iter().map(ToString::to_string).collect();
+        let tags = if similar.is_empty() {
+            String::new()
+        } else {
+            format!("; signed tags: {}", similar.join(", "))
+        };
+        let message = format!("{image} {words}: {refusal} ({place}{sources}){tags}");
+        Self {
+            similar,
+            ..Self::plain(status, refusal.reason(), message)
+        }
+    }
+
+    const fn allowed(message: String) -> Self {
+        Self::plain(Status::Success, "allowed_by_rule", message)
+    }
+
+    const fn denied(reason: &'static str, message: String) -> Self {
+        Self::plain(Status::Denied, reason, message)
+    }
+
+    const fn plain(status: Status, reason: &'static str, message: String) -> Self {
+        Self {
+            status,
+            digest: None,
+            role: None,
+            signers: Vec::new(),
+            reason,
+            message,
+            similar: Vec::new(),
+        }
+    }
+
+    /// Both must hold. A denial settles it; two digests that differ are one.
+    fn and(self, other: Self) -> Self {
+        match (self.status, other.status) {
+            (Status::Denied, _) => self,
+            (_, Status::Denied) => other,
+            (Status::Success, Status::Success) => self.agreeing(other),
+            (Status::Success, _) => other,
+            (_, _) => self,
+        }
+    }
+
+    fn agreeing(self, other: Self) -> Self {
+        match (&self.digest, &other.digest) {
+            (Some(one), Some(two)) if one != two => Self::denied(
+                "policies_disagree",
+                format!("policies vouch for different digests: {one} and {two}"),
+            ),
+            (Some(_), _) => self,
+            (None, _) => other,
+        }
+    }
+
+    const fn word(&self) -> &'static str {
+        match self.status {
+            Status::Success => "trusted",
+            Status::Denied | Status::Usage => "denied",
+            Status::Unavailable => "unavailable",
+        }
+    }
+
+    fn json(&self, args: &Args, image: &Reference) -> Value {
+        json!({
+            "image": args.image,
+            "reference": self.reference(image).to_string(),
+            "verdict": self.word(),
+            "digest": self.digest,
+            "role": self.role,
+            "signers": self.signers,
+            "reason": self.reason,
+            "message": self.message,
+            "similar": self.similar,
+        })
+    }
+
+    fn reference(&self, image: &Reference) -> Reference {
+        self.digest
+            .as_ref()
+            .map_or_else(|| image.clone(), |digest| image.with_digest(digest.clone()))
+    }
+}
+
+fn show(args: &Args, image: &Reference, verdict: &Verdict) -> anyhow::Result<()> {
+    match args.output {
+        Output::Json => print(&verdict.json(args, image).to_string()),
+        Output::Text if verdict.status == Status::Success => print(&verdict.reference(image).to_string()),
+        Output::Text => {
+            complain(&format!("{}: {}", verdict.word(), verdict.message));
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! `countersign webhook`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use clap::Args as ClapArgs;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use super::trust_flags::TrustFlags;
+use super::{Status, duration};
+use crate::admission::{Admission, Phase};
+use crate::clock;
+use crate::policy::PolicySet;
+use crate::policy_files::PolicyFiles;
+use crate::serve::{
+    self, Addresses, Certificate, Clients, Config, Endpoint, Ready, Rejected, ServeError, Stop, Version,
+};
+use crate::store::Store;
+use crate::telemetry::{Metrics, logs};
+use crate::trust::{Options, Trust, VerifierError};
+
+/// Arguments of `webhook`.
+#[derive(ClapArgs, Debug)]
+pub(super) struct Args {
+    /// Policy file or folder; may be repeated. Read again when it changes
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "COUNTERSIGN_POLICY",
+        value_delimiter = ',',
+        conflicts_with = "trust"
+    )]
+    policy: Vec<PathBuf>,
+    #[command(flatten)]
+    trust: TrustFlags,
+    /// Where to remember what was seen, without which a restart forgets and rollbacks go unnoticed
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "COUNTERSIGN_STATE_DIR",
+        help_heading = "Verification"
+    )]
+    state_dir: Option<PathBuf>,
+    /// One deadline for everything that the verification of an image fetches
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration::parse, env = "COUNTERSIGN_TIMEOUT", help_heading = "Verification")]
+    timeout: Duration,
+    /// How long an answer of a trust server is believed before it is asked again
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration::parse, env = "COUNTERSIGN_FRESH_FOR", help_heading = "Verification")]
+    fresh_for: Duration,
+    /// Longest time for one review, whatever the API server grants
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse, env = "COUNTERSIGN_REVIEW_TIMEOUT", help_heading = "Verification")]
+    review_timeout: Duration,
+    #[command(flatten)]
+    serving: Serving,
+    /// json or text
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "json",
+        env = "COUNTERSIGN_LOG_FORMAT",
+        help_heading = "Logs"
+    )]
+    log_format: logs::Format,
+    /// error, warn, info, debug or trace, alone or as module=level,…
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "info",
+        env = "COUNTERSIGN_LOG_LEVEL",
+        help_heading = "Logs"
+    )]
+    log_level: String,
+}
+
+#[derive(ClapArgs, Debug)]
+#[command(next_help_heading = "Serving")]
+struct Serving {
+    /// Address and port the API server calls
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "0.0.0.0:8443",
+        env = "COUNTERSIGN_LISTEN"
+    )]
+    listen: SocketAddr,
+    /// Address and port of /livez, /readyz and /metrics, plain HTTP
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "0.0.0.0:8080",
+        env = "COUNTERSIGN_ADMIN_LISTEN"
+    )]
+    admin_listen: SocketAddr,
+    /// PEM certificate chain, read again when it changes
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_key",
+        conflicts_with = "self_signed_dir",
+        env = "COUNTERSIGN_TLS_CERT"
+    )]
+    tls_cert: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "COUNTERSIGN_TLS_KEY")]
+    tls_key: Option<PathBuf>,
+    /// Folder for an authority and certificates of our own, renewed in time; ca.crt in it is the caBundle
+    #[arg(long, value_name = "DIR", env = "COUNTERSIGN_SELF_SIGNED_DIR")]
+    self_signed_dir: Option<PathBuf>,
+    /// Name or address in those certificates; may be repeated
+    #[arg(long, value_name = "NAME", default_values = ["localhost", "127.0.0.1", "::1"], value_delimiter = ',', env = "COUNTERSIGN_SELF_SIGNED_NAME")]
+    self_signed_name: Vec<String>,
+    /// PEM certificates of authorities that clients must have a certificate of
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_CLIENT_CA")]
+    client_ca: Option<PathBuf>,
+    /// Name that a client's certificate must have; may be repeated, any of them will do
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "client_ca",
+        value_delimiter = ',',
+        env = "COUNTERSIGN_CLIENT_NAME"
+    )]
+    client_name: Vec<String>,
+    /// Oldest TLS version spoken: 1.2 or 1.3
+    #[arg(long, value_name = "VERSION", default_value = "1.2", value_parser = version, env = "COUNTERSIGN_TLS_MIN_VERSION")]
+    tls_min_version: Version,
+    /// Cipher suites to offer, by IANA name [default: all with forward secrecy and authenticated encryption]
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        env = "COUNTERSIGN_TLS_CIPHER_SUITES"
+    )]
+    tls_cipher_suites: Vec<String>,
+    /// How long to go on serving after SIGTERM, unready, until callers have moved elsewhere
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse, env = "COUNTERSIGN_DRAIN_DELAY")]
+    drain_delay: Duration,
+}
+
+fn version(text: &str) -> Result<Version, String> {
+    match text {
+        "1.2" => Ok(Version::Tls12),
+        "1.3" => Ok(Version::Tls13),
+        _ => Err("1.2 or 1.3 is expected".to_owned()),
+    }
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<Status> {
+    logs::install(args.log_format, &args.log_level, io::stdout(), clock::now)?;
+    let config = config(&args.serving)?;
+    let (files, policies) = policies(&args)?;
+    let metrics = Arc::new(Metrics::default());
+    let trust = trust(&args, Arc::clone(&metrics))?;
+    trust
+        .prepare(&policies)
+        .map_err(|faults| anyhow!(told(&faults)))?;
+    info!(version = env!("CARGO_PKG_VERSION"), policies = policies.policies().len(), listen = %config.listen, "starting");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(
+        args.review_timeout,
+        config,
+        files,
+        policies,
+        trust,
+        metrics,
+    ))
+}
+
+fn config(serving: &Serving) -> anyhow::Result<Config> {
+    let certificate = match (&serving.tls_cert, &serving.tls_key, &serving.self_signed_dir) {
+        (Some(certificate), Some(key), None) => Certificate::Files {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        },
+        (None, None, Some(directory)) => Certificate::SelfSigned {
+            directory: directory.clone(),
+            names: serving.self_signed_name.clone(),
+        },
+        _ => bail!("no certificate to serve with: give --tls-cert and --tls-key, or --self-signed-dir"),
+    };
+    let mut config = Config::new(certificate);
+    config.listen = serving.listen;
+    config.admin = Some(serving.admin_listen);
+    config.tls.minimum = serving.tls_min_version;
+    config.tls.suites.clone_from(&serving.tls_cipher_suites);
+    config.tls.clients = serving.client_ca.clone().map(|ca| Clients {
+        ca,
+        names: serving.client_name.clone(),
+    });
+    config.drain.delay = serving.drain_delay;
+    Ok(config)
+}
+
+fn policies(args: &Args) -> anyhow::Result<(Option<PolicyFiles>, PolicySet)> {
+    if args.policy.is_empty() {
+        return Ok((None, args.trust.policy(None)?));
+    }
+    if args.trust.given() {
+        bail!("--policy says whom to trust: leave the trust flags away");
+    }
+    let (files, policies) = PolicyFiles::open(args.policy.iter().cloned())?;
+    Ok((Some(files), policies))
+}
+
+fn trust(args: &Args, metrics: Arc<Metrics>) -> anyhow::Result<Trust> {
+    let store = match &args.state_dir {
+        Some(dir) => Store::open(dir)?,
+        None => {
+            warn!("no --state-dir: a restart forgets what was seen, and a rollback across it goes unnoticed");
+            Store::memory()?
+        }
+    };
+    let options = Options {
+        timeout: args.timeout,
+        fresh_for: args.fresh_for,
+        ..Options::default()
+    };
+    Ok(Trust::new(options, Arc::new(store), metrics))
+}
+
+/// Runs the server and what belongs to it. A part that ends takes the process with it.
+async fn serve(
+    review_timeout: Duration,
+    config: Config,
+    files: Option<PolicyFiles>,
+    policies: PolicySet,
+    trust: Trust,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Status> {
+    let policies = Arc::new(ArcSwap::from_pointee(policies));
+    let admission = Arc::new(Admission::new(
+        Arc::new(trust.clone()),
+        Arc::clone(&policies),
+        Arc::clone(&metrics),
+        review_timeout,
+    ));
+    let handler = move |endpoint: Endpoint, body: Bytes, query: Option<String>| {
+        let admission = Arc::clone(&admission);
+        async move {
+            let reply = admission.answer(phase(endpoint), &body, query.as_deref()).await;
+            reply.map_err(|malformed| Rejected::malformed(malformed.to_string()))
+        }
+    };
+    let ready = Ready::default();
+    ready.policies_loaded();
+    metrics.policy_ready(true);
+    let (tasks, ending) = (TaskTracker::new(), CancellationToken::new());
+    let stop = Stop::on_signals(&tasks).context("cannot listen for signals")?;
+    let (bound, addresses) = oneshot::channel();
+    tasks.spawn(announce(addresses));
+    let refreshing = tasks.spawn(trust.clone().keep_fresh(ending.clone()));
+    let watching = watch(files, Arc::clone(&policies), trust.clone(), Arc::clone(&metrics));
+    let outcome = tokio::select! {
+        outcome = serve::run(config, handler, ready, metrics, stop, bound) => outcome,
+        () = watching => Err(ServeError::Task(None)),
+        ended = refreshing => Err(ServeError::Task(ended.err())),
+    };
+    ending.cancel();
+    trust.finish().await;
+    outcome.map(|()| Status::Success).map_err(anyhow::Error::from)
+}
+
+const fn phase(endpoint: Endpoint) -> Phase {
+    match endpoint {
+        Endpoint::Mutate => Phase::Mutate,
+        Endpoint::Validate => Phase::Validate,
+        Endpoint::Audit => Phase::Audit,
+        Endpoint::Advise => Phase::Advise,
+    }
+}
+
+async fn announce(addresses: oneshot::Receiver<Addresses>) {
+    if let Ok(Addresses { webhook, admin }) = addresses.await {
+        info!(%webhook, admin = admin.map(tracing::field::display), "listening");
+    }
+}
+
+/// Takes changed policies into use. What cannot be read or used leaves the last good ones in force, loudly.
+async fn watch(
+    files: Option<PolicyFiles>,
+    policies: Arc<ArcSwap<PolicySet>>,
+    trust: Trust,
+    metrics: Arc<Metrics>,
+) {
+    let Some(files) = files else {
+        return std::future::pending().await;
+    };
+    let adopt = move |read: Result<PolicySet, _>| {
+        let set = match read {
+            Ok(set) => set,
+            Err(error) => {
+                metrics.policy_reload("error");
+                error!(%error, "policies not read: the last good ones stay in force");
+                return;
+            }
+        };
+        if let Err(faults) = trust.prepare(&set) {
+            metrics.policy_reload("error");
+            error!(
+                error = told(&faults),
+                "policies not usable: the last good ones stay in force"
+            );
+            return;
+        }
+        metrics.policy_reload("ok");
+        info!(policies = set.policies().len(), "policies read again");
+        policies.store(Arc::new(set));
+    };
+    files.watch(adopt).await;
+}
+
+/// All faults in one text, each with its causes.
+fn told(faults: &[VerifierError]) -> String {
+    let lines = faults.iter().map(|fault| {
+        let sources = std::iter::successors(std::error::Error::source(fault), |&error| error.source());
+        sources.fold(fault.to_string(), |text, source| format!("{text}: {source}"))
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}

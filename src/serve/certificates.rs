@@ -1,0 +1,186 @@
+//! The certificate in service, and its renewal while connections go on (TLS-14, TLS-20, TLS-22).
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+use rustls::ServerConfig;
+use tracing::{error, info, warn};
+use zeroize::Zeroizing;
+
+use super::config::{Certificate, Tls};
+use super::ready::{Life, Ready};
+use super::self_signed::{SelfSigned, SelfSignedError};
+use super::tls::{self, Dialect, Loaded, Material, TlsError};
+use crate::telemetry::Metrics;
+
+/// Reads key pairs and swaps them in whole: a handshake sees the old pair or the new one, and an established connection
+/// keeps what it has.
+pub(super) struct Certificates {
+    settings: Tls,
+    dialect: Dialect,
+    current: ArcSwapOption<ServerConfig>,
+    seen: Mutex<Seen>,
+    ready: Ready,
+    metrics: Arc<Metrics>,
+}
+
+/// The last attempt, so that a file that stays as it is is not taken up, or complained about, again and again.
+#[derive(Default)]
+struct Seen {
+    serving: Option<(Material, Life)>,
+    complaint: Option<String>,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    SelfSigned(#[from] SelfSignedError),
+}
+
+impl Certificates {
+    /// Serves nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError::Suite`] or [`TlsError::Name`] when the settings themselves are wrong, whatever the files hold.
+    pub(super) fn new(settings: Tls, ready: Ready, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
+        if let Certificate::SelfSigned { names, .. } = &settings.certificate {
+            tls::presentable(names)?;
+        }
+        Ok(Self {
+            dialect: Dialect::new(&settings)?,
+            settings,
+            current: ArcSwapOption::empty(),
+            seen: Mutex::default(),
+            ready,
+            metrics,
+        })
+    }
+
+    /// What the next handshake uses.
+    pub(super) fn current(&self) -> Option<Arc<ServerConfig>> {
+        self.current.load_full()
+    }
+
+    /// Waits for the first pair.
+    pub(super) async fn loaded(&self) {
+        drop(
+            self.ready
+                .watch()
+                .wait_for(|state| state.certificate.is_some())
+                .await,
+        );
+    }
+
+    /// Refreshes for ever. The clock is read at each turn: a timer would miss the moment after a suspend (TLS-02).
+    pub(super) async fn keep_fresh(self: Arc<Self>, clock: fn() -> Timestamp) {
+        loop {
+            tokio::time::sleep(self.settings.poll).await;
+            self.refresh(clock()).await;
+        }
+    }
+
+    /// Takes up a pair that changed, or makes a new one if that is due. On a failure the old one stays.
+    pub(super) async fn refresh(self: &Arc<Self>, now: Timestamp) {
+        let me = Arc::clone(self);
+        if let Err(panic) = tokio::task::spawn_blocking(move || me.refresh_now(now)).await {
+            error!(error = %panic, "certificate reload broke off");
+        }
+    }
+
+    fn refresh_now(&self, now: Timestamp) {
+        let Ok(mut seen) = self.seen.lock() else {
+            return;
+        };
+        match self.attempt(&seen, now) {
+            Ok(None) => seen.complaint = None,
+            Ok(Some((material, loaded))) => {
+                *seen = Seen {
+                    serving: Some((material, loaded.life)),
+                    complaint: None,
+                };
+                self.serve(&loaded);
+            }
+            Err(failure) => self.complain(&mut seen, &failure),
+        }
+    }
+
+    /// `None` if what is there is in service already, and still good.
+    fn attempt(&self, seen: &Seen, now: Timestamp) -> Result<Option<(Material, Loaded)>, ReloadError> {
+        let (material, authority) = self.read(now)?;
+        if let Some((serving, life)) = &seen.serving
+            && *serving == material
+            && life.contains(now)
+        {
+            return Ok(None);
+        }
+        let mut loaded = self.dialect.load(&material, now)?;
+        loaded.authority = authority.or(loaded.authority);
+        Ok(Some((material, loaded)))
+    }
+
+    fn serve(&self, loaded: &Loaded) {
+        self.current.store(Some(Arc::clone(&loaded.config)));
+        self.ready.certificate_loaded(loaded.life);
+        self.metrics.certificate_reload("ok");
+        self.metrics
+            .certificate_not_after("leaf", loaded.life.not_after.as_second());
+        if let Some(authority) = loaded.authority {
+            self.metrics.certificate_not_after("ca", authority.as_second());
+        }
+        info!(not_after = %loaded.life.not_after, "serving certificate loaded");
+    }
+
+    /// Counts each failed attempt, and writes it down when it is not the same as the last.
+    fn complain(&self, seen: &mut Seen, failure: &ReloadError) {
+        self.metrics.certificate_reload("error");
+        let chain = chain(failure);
+        if seen.complaint.as_ref() != Some(&chain) {
+            if self.current.load().is_some() {
+                error!(error = %chain, "serving certificate cannot be replaced, the old one stays");
+            } else {
+                warn!(error = %chain, "no serving certificate yet");
+            }
+            seen.complaint = Some(chain);
+        }
+    }
+
+    fn read(&self, now: Timestamp) -> Result<(Material, Option<Timestamp>), ReloadError> {
+        let clients = self
+            .settings
+            .clients
+            .as_ref()
+            .map(|clients| read(&clients.ca))
+            .transpose()?;
+        let (chain, key, authority) = match &self.settings.certificate {
+            Certificate::Files { certificate, key } => (read(certificate)?, Zeroizing::new(read(key)?), None),
+            Certificate::SelfSigned { directory, names } => {
+                let current = SelfSigned::new(directory.clone(), names.clone()).maintain(now)?;
+                (current.chain, current.key, current.authority)
+            }
+        };
+        Ok((Material { chain, key, clients }, authority))
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// An error and its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |error| error.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests;

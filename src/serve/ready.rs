@@ -1,0 +1,80 @@
+//! Whether this replica may be sent requests, and why not (AVL-19).
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+/// The named conditions of readiness. Cloned handles see the same state. Trust servers and registries are no
+/// conditions: all replicas would go unready together when one of those fails.
+#[derive(Clone, Debug)]
+pub struct Ready(watch::Sender<Conditions>);
+
+/// What readiness consists of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Conditions {
+    /// Life of the certificate that is served, once there is one.
+    pub certificate: Option<Life>,
+    /// Policies have been read completely once.
+    pub policies: bool,
+    /// The server is leaving.
+    pub draining: bool,
+}
+
+/// From when until when a certificate is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Good from then on.
+    pub not_before: Timestamp,
+    /// No longer good after that.
+    pub not_after: Timestamp,
+}
+
+impl Life {
+    /// Whether a certificate with this life is good at `now`.
+    pub fn contains(&self, now: Timestamp) -> bool {
+        self.not_before <= now && now <= self.not_after
+    }
+}
+
+impl Default for Ready {
+    fn default() -> Self {
+        Self(watch::Sender::new(Conditions::default()))
+    }
+}
+
+impl Ready {
+    /// Policies are loaded, and readiness no longer waits for them. Losing their source later does not take that back.
+    pub fn policies_loaded(&self) {
+        self.0.send_modify(|state| state.policies = true);
+    }
+
+    /// Sees every change, for those who wait for one.
+    pub fn watch(&self) -> watch::Receiver<Conditions> {
+        self.0.subscribe()
+    }
+
+    /// The conditions by name at `now`, in the order `/readyz?verbose` lists them.
+    pub fn conditions(&self, now: Timestamp) -> [(&'static str, bool); 3] {
+        let state = self.0.borrow();
+        [
+            (
+                "certificate",
+                state.certificate.is_some_and(|life| life.contains(now)),
+            ),
+            ("policies", state.policies),
+            ("not-draining", !state.draining),
+        ]
+    }
+
+    pub(super) fn certificate_loaded(&self, life: Life) {
+        self.0.send_modify(|state| state.certificate = Some(life));
+    }
+
+    pub(super) fn draining(&self) {
+        self.0.send_modify(|state| state.draining = true);
+    }
+
+    pub(super) fn has_policies(&self) -> bool {
+        self.0.borrow().policies
+    }
+}
