@@ -35,7 +35,7 @@ mod token;
 pub use error::{Error, LoginError, SetupError};
 pub use flight::Flights;
 pub use guard::Origin;
-pub use request::{Redirects, Request};
+pub use request::{Redirects, Request, basic, bearer};
 pub use token::{Token, TokenRequest, read_token, realm_url};
 
 use guard::Guard;

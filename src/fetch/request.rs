@@ -91,14 +91,14 @@ impl Request {
 }
 
 /// `Authorization: Basic`. `None` if the base64 were no header, which it always is.
-pub(super) fn basic(user: &str, password: &SecretString) -> Option<HeaderValue> {
+pub fn basic(user: &str, password: &SecretString) -> Option<HeaderValue> {
     let pair = Zeroizing::new(format!("{user}:{}", password.expose_secret()));
     let encoded = Zeroizing::new(BASE64_STANDARD.encode(pair.as_bytes()));
     sensitive(&format!("Basic {}", *encoded))
 }
 
 /// `Authorization: Bearer`. `None` if the token has characters that no header may have.
-pub(super) fn bearer(token: &SecretString) -> Option<HeaderValue> {
+pub fn bearer(token: &SecretString) -> Option<HeaderValue> {
     sensitive(&format!("Bearer {}", token.expose_secret()))
 }
 
