@@ -144,7 +144,13 @@ impl Client {
     ///
     /// [`SetupError`] if the URL, the certificates or the key cannot be used.
     pub fn new(options: Options) -> Result<Self, SetupError> {
-        let Options { server, origin, ca_pem, identity, observer } = options;
+        let Options {
+            server,
+            origin,
+            ca_pem,
+            identity,
+            observer,
+        } = options;
         server_url(&server, origin)?;
         let guard = Arc::new(Guard::new(&server, origin));
         let mut builder = reqwest::Client::builder()
@@ -164,7 +170,12 @@ impl Client {
             builder = builder.identity(identity.read()?);
         }
         let http = builder.build().map_err(SetupError::Client)?;
-        Ok(Self { http, server, guard, observer })
+        Ok(Self {
+            http,
+            server,
+            guard,
+            observer,
+        })
     }
 
     /// Whose client this is.
@@ -205,7 +216,11 @@ impl Client {
             next = redirected;
             current = self.observed(&next, deadline).await?;
         }
-        if current.status.is_redirection() { Err(current.refusal()) } else { Ok(current) }
+        if current.status.is_redirection() {
+            Err(current.refusal())
+        } else {
+            Ok(current)
+        }
     }
 
     async fn observed(&self, request: &Request, deadline: Instant) -> Result<Response, Error> {
@@ -214,7 +229,9 @@ impl Client {
         if let Some(observer) = &self.observer {
             observer(Observation {
                 kind: request.kind,
-                outcome: outcome.as_ref().map_or("error", |response| class(response.status)),
+                outcome: outcome
+                    .as_ref()
+                    .map_or("error", |response| class(response.status)),
                 took: started.elapsed(),
             });
         }
@@ -226,16 +243,27 @@ impl Client {
         self.guard.admit(&request.url)?;
         let mut response = timeout_at(deadline, self.prepare(request).send())
             .await
-            .map_err(|_| Error::Timeout { host: Arc::clone(&host) })?
+            .map_err(|_| Error::Timeout {
+                host: Arc::clone(&host),
+            })?
             .map_err(|error| Error::from_transport(&host, error))?;
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        let limits = body::Limits { host, limit: request.limit, deadline };
+        let limits = body::Limits {
+            host,
+            limit: request.limit,
+            deadline,
+        };
         let body = if status.is_success() {
             limits.read(announced(&headers), response.bytes_stream()).await?
         } else {
             limits.read_some(ERROR_BODY, response.bytes_stream()).await
         };
-        Ok(Response { url: request.url.clone(), status, headers, body })
+        Ok(Response {
+            url: request.url.clone(),
+            status,
+            headers,
+            body,
+        })
     }
 
     fn prepare(&self, request: &Request) -> reqwest::RequestBuilder {
@@ -256,7 +284,9 @@ impl Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("server", &self.server.as_str()).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("server", &self.server.as_str())
+            .finish_non_exhaustive()
     }
 }
 
@@ -295,7 +325,11 @@ fn server_url(url: &Url, origin: Origin) -> Result<(), SetupError> {
 
 fn authorities(pem: &str) -> Result<Vec<reqwest::Certificate>, SetupError> {
     let found = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(SetupError::Authority)?;
-    if found.is_empty() { Err(SetupError::NoAuthority) } else { Ok(found) }
+    if found.is_empty() {
+        Err(SetupError::NoAuthority)
+    } else {
+        Ok(found)
+    }
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {
@@ -303,7 +337,9 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
 }
 
 fn parse_date(text: &str) -> Option<Timestamp> {
-    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
+    jiff::fmt::rfc2822::DateTimeParser::new()
+        .parse_timestamp(text)
+        .ok()
 }
 
 fn class(status: StatusCode) -> &'static str {

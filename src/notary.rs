@@ -30,8 +30,14 @@ use session::Session;
 ///
 /// [`SetupError::Registry`] if the registry's name, though a name to docker, is no host to a URL: `1.2.3.4.5`.
 pub fn default_server(gun: &Gun) -> Result<Url, SetupError> {
-    let host = if gun.host() == DOCKER_HUB { DOCKER_HUB_SERVER } else { gun.host() };
-    Url::parse(&format!("https://{host}")).map_err(|_| SetupError::Registry { registry: gun.host().into() })
+    let host = if gun.host() == DOCKER_HUB {
+        DOCKER_HUB_SERVER
+    } else {
+        gun.host()
+    };
+    Url::parse(&format!("https://{host}")).map_err(|_| SetupError::Registry {
+        registry: gun.host().into(),
+    })
 }
 
 /// A trust server and how to talk to it.
@@ -86,12 +92,33 @@ impl Server {
     ///
     /// [`SetupError`] if URL, certificates or key cannot be used.
     pub fn new(config: Config) -> Result<Self, SetupError> {
-        let Config { base, origin, ca_pem, identity, login, realms, observer } = config;
+        let Config {
+            base,
+            origin,
+            ca_pem,
+            identity,
+            login,
+            realms,
+            observer,
+        } = config;
         let host = host_of(&base);
-        let client = Client::new(Options { server: base.clone(), origin, ca_pem, identity, observer })?;
+        let client = Client::new(Options {
+            server: base.clone(),
+            origin,
+            ca_pem,
+            identity,
+            observer,
+        })?;
         let base = Base::new(&base);
-        let ping = base.below("").map_err(|_| SetupError::Url { host: Arc::clone(&host) })?;
-        Ok(Self(Arc::new(Inner { host, session: Session::new(client, ping, login, realms), base, date: Mutex::default() })))
+        let ping = base.below("").map_err(|_| SetupError::Url {
+            host: Arc::clone(&host),
+        })?;
+        Ok(Self(Arc::new(Inner {
+            host,
+            session: Session::new(client, ping, login, realms),
+            base,
+            date: Mutex::default(),
+        })))
     }
 
     /// Its host, with its port if that is not the scheme's own, for messages.
@@ -119,7 +146,9 @@ impl Server {
         let asked = fetch::Request::metadata(url, request.limit);
         let response = timeout_at(deadline, self.0.session.send(gun, asked, deadline))
             .await
-            .map_err(|_| Error::Timeout { host: Arc::clone(&self.0.host) })??;
+            .map_err(|_| Error::Timeout {
+                host: Arc::clone(&self.0.host),
+            })??;
         self.note(&response);
         answer::read(request, response)
     }

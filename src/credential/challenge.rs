@@ -147,18 +147,47 @@ mod tests {
                 r#"Bearer realm="https://auth.example/token",service="notary",scope="registry:catalog:*""#,
                 vec![bearer("https://auth.example/token", Some("notary"))],
             ),
-            ("scheme in capitals", r#"BEARER realm="r""#, vec![bearer("r", None)]),
-            ("key in capitals", r#"bearer Realm="r", SERVICE=s"#, vec![bearer("r", Some("s"))]),
-            ("escapes", r#"Bearer realm="a\"b\\c""#, vec![bearer(r#"a"b\c"#, None)]),
+            (
+                "scheme in capitals",
+                r#"BEARER realm="r""#,
+                vec![bearer("r", None)],
+            ),
+            (
+                "key in capitals",
+                r#"bearer Realm="r", SERVICE=s"#,
+                vec![bearer("r", Some("s"))],
+            ),
+            (
+                "escapes",
+                r#"Bearer realm="a\"b\\c""#,
+                vec![bearer(r#"a"b\c"#, None)],
+            ),
             ("token value", "Bearer realm=r", vec![bearer("r", None)]),
-            ("spaces about", "Bearer   realm = \"r\" , service = s", vec![bearer("r", Some("s"))]),
-            ("a comma inside quotes", r#"Bearer realm="r,s""#, vec![bearer("r,s", None)]),
-            ("two in one header", r#"Basic realm="x", Bearer realm="r""#, vec![
-                Challenge::Basic,
-                bearer("r", None),
-            ]),
-            ("a scheme alone", r#"Negotiate, Basic realm="x""#, vec![Challenge::Basic]),
-            ("token68 first", r#"Negotiate abc==, Basic realm="x""#, vec![Challenge::Basic]),
+            (
+                "spaces about",
+                "Bearer   realm = \"r\" , service = s",
+                vec![bearer("r", Some("s"))],
+            ),
+            (
+                "a comma inside quotes",
+                r#"Bearer realm="r,s""#,
+                vec![bearer("r,s", None)],
+            ),
+            (
+                "two in one header",
+                r#"Basic realm="x", Bearer realm="r""#,
+                vec![Challenge::Basic, bearer("r", None)],
+            ),
+            (
+                "a scheme alone",
+                r#"Negotiate, Basic realm="x""#,
+                vec![Challenge::Basic],
+            ),
+            (
+                "token68 first",
+                r#"Negotiate abc==, Basic realm="x""#,
+                vec![Challenge::Basic],
+            ),
             ("basic without realm", "basic", vec![Challenge::Basic]),
             ("bearer without realm", "Bearer service=s", vec![]),
             ("realm twice", "Bearer realm=a,realm=b", vec![bearer("b", None)]),
@@ -173,7 +202,10 @@ mod tests {
     #[test]
     fn every_header_line_counts() {
         let headers = ["Basic realm=x", "Bearer realm=r"];
-        assert_eq!(Challenge::parse_all(headers), [Challenge::Basic, bearer("r", None)]);
+        assert_eq!(
+            Challenge::parse_all(headers),
+            [Challenge::Basic, bearer("r", None)]
+        );
     }
 
     proptest! {

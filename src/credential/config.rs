@@ -84,7 +84,9 @@ impl DockerConfig {
     /// [`ConfigError::Helper`] if it is not the name of a program: it would be run.
     pub fn helper(&self, server: &str) -> Result<Option<HelperName>, ConfigError> {
         let name = self.helpers.get(server).or(self.store.as_ref());
-        name.filter(|name| !name.is_empty()).map(|name| name.parse()).transpose()
+        name.filter(|name| !name.is_empty())
+            .map(|name| name.parse())
+            .transpose()
     }
 
     fn matching(&self, host: &str, path: &str) -> Vec<&Credential> {
@@ -204,7 +206,10 @@ pub fn helper_answer(json: &[u8]) -> Result<Option<Credential>, ConfigError> {
     };
     Ok(match answer.username {
         Some(user) if user == "<token>" => Some(Credential::IdentityToken(secret)),
-        Some(user) if !user.is_empty() => Some(Credential::Basic { user, password: secret }),
+        Some(user) if !user.is_empty() => Some(Credential::Basic {
+            user,
+            password: secret,
+        }),
         Some(_) | None => None,
     })
 }
@@ -283,7 +288,11 @@ impl Entry {
         }
         let (user, password) = match filled(self.auth) {
             Some(auth) => decode(auth.text()).ok_or_else(|| ConfigError::Auth { place: place.into() })?,
-            None => (self.username.unwrap_or_default(), self.password.map_or_else(SecretString::default, |secret| secret.0)),
+            None => (
+                self.username.unwrap_or_default(),
+                self.password
+                    .map_or_else(SecretString::default, |secret| secret.0),
+            ),
         };
         let empty = user.is_empty() && password.expose_secret().is_empty();
         Ok((!empty).then_some(Credential::Basic { user, password }))

@@ -41,7 +41,11 @@ impl Limits {
 
     /// The first `most` bytes of an error's body, or what could be had of them: the status is the answer, and
     /// nothing that happens to the body may hide it.
-    pub(super) async fn read_some(self, most: u64, chunks: impl Stream<Item = reqwest::Result<Bytes>>) -> Bytes {
+    pub(super) async fn read_some(
+        self,
+        most: u64,
+        chunks: impl Stream<Item = reqwest::Result<Bytes>>,
+    ) -> Bytes {
         let mut chunks = pin!(chunks);
         let mut body = BytesMut::new();
         let started = Instant::now();
@@ -65,13 +69,20 @@ impl Limits {
             Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
             Ok(Some(Err(error))) => Err(Error::from_transport(&self.host, error)),
             Ok(None) => Ok(None),
-            Err(_) if patience < self.deadline => Err(Error::Slow { host: self.host.clone() }),
-            Err(_) => Err(Error::Timeout { host: self.host.clone() }),
+            Err(_) if patience < self.deadline => Err(Error::Slow {
+                host: self.host.clone(),
+            }),
+            Err(_) => Err(Error::Timeout {
+                host: self.host.clone(),
+            }),
         }
     }
 
     fn too_large(&self) -> Error {
-        Error::TooLarge { host: self.host.clone(), limit: self.limit }
+        Error::TooLarge {
+            host: self.host.clone(),
+            limit: self.limit,
+        }
     }
 }
 
@@ -95,7 +106,11 @@ mod tests {
     use super::*;
 
     fn limits(limit: u64, deadline: Duration) -> Limits {
-        Limits { host: "trust.example.com".into(), limit, deadline: Instant::now() + deadline }
+        Limits {
+            host: "trust.example.com".into(),
+            limit,
+            deadline: Instant::now() + deadline,
+        }
     }
 
     /// A body of `count` chunks of `size` bytes, one every `pause`.
@@ -110,14 +125,70 @@ mod tests {
     async fn a_body_is_held_to_bytes_pace_and_deadline() {
         let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
         for (label, limit, deadline, announced, body, want) in [
-            ("exactly the limit", 100, minute, None, drip(10, 10, Duration::ZERO), "100"),
-            ("one byte more", 99, minute, None, drip(10, 10, Duration::ZERO), "too_large"),
-            ("announced too large", 99, minute, Some(100), drip(0, 0, Duration::ZERO), "too_large"),
-            ("announced small, sent large", 99, minute, Some(1), drip(10, 10, Duration::ZERO), "too_large"),
-            ("a byte a second", 1000, minute, None, drip(100, 1, second), "slow_retrieval"),
-            ("the least pace", 1 << 20, minute, None, drip(20, 16 * 1024, second), "327680"),
-            ("past the deadline", 1000, 2 * second, None, drip(100, 1, second), "timeout"),
-            ("nothing at all", 1000, minute, None, drip(1, 1, minute), "slow_retrieval"),
+            (
+                "exactly the limit",
+                100,
+                minute,
+                None,
+                drip(10, 10, Duration::ZERO),
+                "100",
+            ),
+            (
+                "one byte more",
+                99,
+                minute,
+                None,
+                drip(10, 10, Duration::ZERO),
+                "too_large",
+            ),
+            (
+                "announced too large",
+                99,
+                minute,
+                Some(100),
+                drip(0, 0, Duration::ZERO),
+                "too_large",
+            ),
+            (
+                "announced small, sent large",
+                99,
+                minute,
+                Some(1),
+                drip(10, 10, Duration::ZERO),
+                "too_large",
+            ),
+            (
+                "a byte a second",
+                1000,
+                minute,
+                None,
+                drip(100, 1, second),
+                "slow_retrieval",
+            ),
+            (
+                "the least pace",
+                1 << 20,
+                minute,
+                None,
+                drip(20, 16 * 1024, second),
+                "327680",
+            ),
+            (
+                "past the deadline",
+                1000,
+                2 * second,
+                None,
+                drip(100, 1, second),
+                "timeout",
+            ),
+            (
+                "nothing at all",
+                1000,
+                minute,
+                None,
+                drip(1, 1, minute),
+                "slow_retrieval",
+            ),
         ] {
             let got = limits(limit, deadline).read(announced, body).await;
             let got = got.map_or_else(|error| error.reason().to_owned(), |body| body.len().to_string());
@@ -132,7 +203,9 @@ mod tests {
             read.set(read.get() + 1);
             Ok(Bytes::from_static(&[0; 1024]))
         });
-        let got = limits(10 * 1024, Duration::from_secs(60)).read(None, endless).await;
+        let got = limits(10 * 1024, Duration::from_secs(60))
+            .read(None, endless)
+            .await;
         assert_eq!(got.unwrap_err().reason(), "too_large");
         assert_eq!(read.get(), 11);
     }

@@ -233,9 +233,16 @@ impl Error {
         match status.as_u16() {
             401 => Self::Unauthorized { host },
             403 => Self::Forbidden { host },
-            429 => Self::Throttled { host, retry_after: retry::after(response) },
+            429 => Self::Throttled {
+                host,
+                retry_after: retry::after(response),
+            },
             300..=399 => Self::Redirect { host, status },
-            500..=599 => Self::Server { host, status, retry_after: retry::after(response) },
+            500..=599 => Self::Server {
+                host,
+                status,
+                retry_after: retry::after(response),
+            },
             _ => Self::Status { host, status },
         }
     }
@@ -243,25 +250,64 @@ impl Error {
     /// Sorts a transport error by what lies at its bottom. Its URL is dropped: a token service's has names in it.
     pub(super) fn from_transport(host: &Host, error: reqwest::Error) -> Self {
         let host = Arc::clone(host);
-        let (mut forbidden, mut tls) = (false, false);
-        let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
-        while let Some(current) = cause {
-            let inner = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-            forbidden |= current.is::<Forbidden>() || inner.is_some_and(|inner| inner.is::<Forbidden>());
-            tls |= current.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>());
-            // An `io::Error` skips what it wraps when asked for its source.
-            cause = match inner {
-                Some(inner) => Some(inner),
-                None => current.source(),
-            };
-        }
+        let reading = error.is_decode();
+        let cause = Cause::of(&error);
         let source = Arc::new(error.without_url());
-        if forbidden {
-            Self::ForbiddenAddress { host }
-        } else if tls {
-            Self::Tls { host, source }
+        match cause {
+            Cause::Forbidden => Self::ForbiddenAddress { host },
+            Cause::Tls => Self::Tls { host, source },
+            Cause::Garbled if reading => Self::Protocol {
+                host,
+                problem: "its compression is broken",
+            },
+            // What rustls reports through HTTP/2 keeps only its kind.
+            Cause::Garbled => Self::Tls { host, source },
+            Cause::Parse => Self::Protocol {
+                host,
+                problem: "it is not HTTP",
+            },
+            Cause::Other => Self::Network { host, source },
+        }
+    }
+}
+
+/// What lies at the bottom of a transport error.
+#[derive(Clone, Copy)]
+enum Cause {
+    Forbidden,
+    Tls,
+    Parse,
+    Garbled,
+    Other,
+}
+
+impl Cause {
+    fn of(error: &(dyn StdError + 'static)) -> Self {
+        let mut found = Self::Other;
+        let mut current = Some(error);
+        while let Some(error) = current {
+            found = Self::at(error).unwrap_or(found);
+            // An `io::Error` skips what it wraps when asked for its source.
+            let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            current = inner.map_or_else(|| error.source(), |inner| Some(inner));
+        }
+        found
+    }
+
+    fn at(error: &(dyn StdError + 'static)) -> Option<Self> {
+        if error.is::<Forbidden>() {
+            Some(Self::Forbidden)
+        } else if error.is::<rustls::Error>() {
+            Some(Self::Tls)
+        } else if error
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(hyper::Error::is_parse)
+        {
+            Some(Self::Parse)
+        } else if let Some(error) = error.downcast_ref::<io::Error>() {
+            (error.kind() == io::ErrorKind::InvalidData).then_some(Self::Garbled)
         } else {
-            Self::Network { host, source }
+            None
         }
     }
 }
@@ -271,7 +317,9 @@ impl Error {
 #[non_exhaustive]
 pub enum SetupError {
     /// Not a URL a server can have.
-    #[error("the URL of trust server {host:?} must be https:// (or, if configured, http://), a host and a path")]
+    #[error(
+        "the URL of trust server {host:?} must be https:// (or, if configured, http://), a host and a path"
+    )]
     Url {
         /// The host in it.
         host: Host,
@@ -292,6 +340,8 @@ pub enum SetupError {
     #[error("the client certificate or its key cannot be read: PEM is expected")]
     Identity(#[source] reqwest::Error),
     /// Anything else: no system roots, or a key that does not fit its certificate.
-    #[error("no HTTP client can be made: system CA certificates must be installed, and a client key must fit its certificate")]
+    #[error(
+        "no HTTP client can be made: system CA certificates must be installed, and a client key must fit its certificate"
+    )]
     Client(#[source] reqwest::Error),
 }

@@ -23,7 +23,11 @@ impl<K: Clone + Eq + Hash, V: Clone + Send + Sync + 'static> Flights<K, V> {
         flight.await
     }
 
-    fn under_way(&self, key: K, start: impl FnOnce() -> BoxFuture<'static, V>) -> Shared<BoxFuture<'static, V>> {
+    fn under_way(
+        &self,
+        key: K,
+        start: impl FnOnce() -> BoxFuture<'static, V>,
+    ) -> Shared<BoxFuture<'static, V>> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let found = running.get(&key).and_then(WeakShared::upgrade);
         // One that is over is not joined: its outcome is from before this call.
@@ -39,7 +43,9 @@ impl<K: Clone + Eq + Hash, V: Clone + Send + Sync + 'static> Flights<K, V> {
 
 impl<K, V: Clone> Default for Flights<K, V> {
     fn default() -> Self {
-        Self { running: Mutex::default() }
+        Self {
+            running: Mutex::default(),
+        }
     }
 }
 
@@ -80,7 +86,10 @@ mod tests {
     async fn those_who_want_the_same_share_one_run() {
         let runs = Runs::default();
         let go = async { runs.go.notify_one() };
-        assert_eq!(tokio::join!(runs.join("a"), runs.join("a"), runs.join("a"), go), (0, 0, 0, ()));
+        assert_eq!(
+            tokio::join!(runs.join("a"), runs.join("a"), runs.join("a"), go),
+            (0, 0, 0, ())
+        );
         runs.go.notify_one();
         assert_eq!(runs.join("a").await, 1, "what is over is not joined");
     }

@@ -38,8 +38,15 @@ impl Guard {
     }
 
     fn with_proxies(server: &Url, origin: Origin, proxies: BTreeSet<String>) -> Self {
-        let server = server.host_str().filter(|_| origin == Origin::Configured).map(str::to_owned);
-        Self { origin, server, proxies }
+        let server = server
+            .host_str()
+            .filter(|_| origin == Origin::Configured)
+            .map(str::to_owned);
+        Self {
+            origin,
+            server,
+            proxies,
+        }
     }
 
     /// Refuses a URL whose host is a literal address that may not be asked. Names are looked at once resolved, but
@@ -53,7 +60,11 @@ impl Guard {
             Some(Host::Domain(name)) => self.origin == Origin::Image && self.proxies.contains(name),
             None => true,
         };
-        if forbidden { Err(Error::ForbiddenAddress { host: host_of(url) }) } else { Ok(()) }
+        if forbidden {
+            Err(Error::ForbiddenAddress { host: host_of(url) })
+        } else {
+            Ok(())
+        }
     }
 
     fn exempts(&self, name: &str) -> bool {
@@ -116,9 +127,7 @@ fn is_metadata(address: IpAddr) -> bool {
             // All of 0.0.0.0/8 is "this network" (RFC 6890).
             v4.is_link_local() || v4.octets().starts_with(&[0]) || METADATA_V4.contains(&v4)
         }
-        IpAddr::V6(v6) => {
-            v6.is_unicast_link_local() || v6.is_unspecified() || METADATA_V6.contains(&v6)
-        }
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified() || METADATA_V6.contains(&v6),
     }
 }
 
@@ -128,14 +137,24 @@ fn proxies() -> BTreeSet<String> {
         .into_iter()
         .filter_map(|name| env::var(name).ok())
         .filter_map(|text| {
-            let text = if text.contains("://") { text } else { format!("http://{text}") };
+            let text = if text.contains("://") {
+                text
+            } else {
+                format!("http://{text}")
+            };
             Url::parse(&text).ok()?.host_str().map(str::to_owned)
         })
         .collect()
 }
 
-const PROXY_VARIABLES: [&str; 6] =
-    ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+const PROXY_VARIABLES: [&str; 6] = [
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
 /// Alibaba's metadata service, Azure's wire server and Oracle's metadata service; all others are link-local.
 const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(100, 100, 100, 200),
@@ -185,7 +204,11 @@ mod tests {
         ] {
             let url = Url::parse(&format!("https://{host}/v2/")).unwrap();
             assert_eq!(derived.admit(&url).is_err(), from_image, "{host} from an image");
-            assert_eq!(configured.admit(&url).is_err(), from_configuration, "{host} beside a configured server");
+            assert_eq!(
+                configured.admit(&url).is_err(),
+                from_configuration,
+                "{host} beside a configured server"
+            );
         }
     }
 

@@ -40,19 +40,40 @@ pub enum Redirects {
 impl Request {
     /// Asks for a metadata file of at most `limit` bytes.
     pub const fn metadata(url: Url, limit: u64) -> Self {
-        Self { kind: Kind::Trust, url, authorization: None, form: None, limit, redirects: Redirects::Refuse }
+        Self {
+            kind: Kind::Trust,
+            url,
+            authorization: None,
+            form: None,
+            limit,
+            redirects: Redirects::Refuse,
+        }
     }
 
     /// Asks what login a server wants.
     pub const fn ping(url: Url) -> Self {
         let (limit, redirects) = (PING_BODY, Redirects::Follow);
-        Self { kind: Kind::Ping, url, authorization: None, form: None, limit, redirects }
+        Self {
+            kind: Kind::Ping,
+            url,
+            authorization: None,
+            form: None,
+            limit,
+            redirects,
+        }
     }
 
     /// Asks a token service.
     pub(super) const fn token(url: Url, form: Option<SecretString>) -> Self {
         let (limit, redirects) = (TOKEN_BODY, Redirects::Follow);
-        Self { kind: Kind::Token, url, authorization: None, form, limit, redirects }
+        Self {
+            kind: Kind::Token,
+            url,
+            authorization: None,
+            form,
+            limit,
+            redirects,
+        }
     }
 
     /// The same with an `Authorization` header.
@@ -72,13 +93,19 @@ impl Request {
         if !FOLLOWED.contains(&response.status) {
             return Ok(None);
         }
-        let location = response.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let location = response
+            .headers
+            .get(LOCATION)
+            .and_then(|value| value.to_str().ok());
         let url = location
             .and_then(|location| self.url.join(location).ok())
             .ok_or_else(|| response.refusal())?;
         let secure = url.scheme() == "https" || (url.scheme() == "http" && self.url.scheme() == "http");
         let stays = url.origin() == self.url.origin();
-        let repeats = matches!(response.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+        let repeats = matches!(
+            response.status,
+            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+        );
         if !secure || (self.form.is_some() && !(stays && repeats)) {
             return Err(response.refusal());
         }

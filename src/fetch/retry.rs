@@ -72,8 +72,10 @@ mod tests {
     }
 
     fn response(status: u16, headers: &[(&'static str, &str)]) -> Response {
-        let headers: HeaderMap =
-            headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect();
         Response {
             url: request().url,
             status: StatusCode::from_u16(status).unwrap(),
@@ -85,16 +87,26 @@ mod tests {
     #[test]
     fn only_what_gave_no_answer_is_repeated() {
         for status in [200, 301, 400, 401, 403, 404, 410, 500, 501] {
-            assert_eq!(pause(&request(), &Ok(response(status, &[])), 0, 0), None, "{status}");
+            assert_eq!(
+                pause(&request(), &Ok(response(status, &[])), 0, 0),
+                None,
+                "{status}"
+            );
         }
         for status in [429, 502, 503, 504] {
-            assert!(pause(&request(), &Ok(response(status, &[])), 0, 0).is_some(), "{status}");
+            assert!(
+                pause(&request(), &Ok(response(status, &[])), 0, 0).is_some(),
+                "{status}"
+            );
         }
         let host: crate::fetch::Host = "trust.example.com".into();
         for error in [
             Error::Timeout { host: host.clone() },
             Error::Slow { host: host.clone() },
-            Error::TooLarge { host: host.clone(), limit: 1 },
+            Error::TooLarge {
+                host: host.clone(),
+                limit: 1,
+            },
             Error::ForbiddenAddress { host },
         ] {
             assert_eq!(pause(&request(), &Err(error), 0, 0), None);
@@ -111,7 +123,8 @@ mod tests {
     #[test]
     fn waits_grow_with_jitter_and_end_after_two() {
         let busy = Ok(response(503, &[]));
-        let millis = |attempt, random| pause(&request(), &busy, attempt, random).map(|pause| pause.as_millis());
+        let millis =
+            |attempt, random| pause(&request(), &busy, attempt, random).map(|pause| pause.as_millis());
         assert_eq!((millis(0, 0), millis(0, u16::MAX)), (Some(100), Some(200)));
         assert_eq!((millis(1, 0), millis(1, u16::MAX)), (Some(200), Some(400)));
         assert_eq!(millis(2, 0), None);
@@ -123,10 +136,26 @@ mod tests {
         for (label, headers, want) in [
             ("seconds", vec![("retry-after", "7")], Some(7)),
             ("at once", vec![("retry-after", "0")], Some(0)),
-            ("a date", vec![date, ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")], Some(30)),
-            ("a date gone by", vec![date, ("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")], Some(0)),
-            ("a date without the server's own", vec![("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")], None),
-            ("for ever", vec![("retry-after", "18446744073709551615")], Some(24 * 3600)),
+            (
+                "a date",
+                vec![date, ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")],
+                Some(30),
+            ),
+            (
+                "a date gone by",
+                vec![date, ("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")],
+                Some(0),
+            ),
+            (
+                "a date without the server's own",
+                vec![("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")],
+                None,
+            ),
+            (
+                "for ever",
+                vec![("retry-after", "18446744073709551615")],
+                Some(24 * 3600),
+            ),
             ("nonsense", vec![("retry-after", "-1")], None),
             ("nothing", vec![], None),
         ] {

@@ -18,7 +18,9 @@ fn redirect(status: u16, from: &str, location: &str) -> Response {
     Response {
         url: url(from),
         status: StatusCode::from_u16(status).unwrap(),
-        headers: [(header::LOCATION, location.parse().unwrap())].into_iter().collect(),
+        headers: [(header::LOCATION, location.parse().unwrap())]
+            .into_iter()
+            .collect(),
         body: bytes::Bytes::new(),
     }
 }
@@ -35,8 +37,16 @@ fn a_servers_url_is_plain() {
         ("https://trust.example.com/#x", false, false),
         ("file:///x", false, false),
     ] {
-        assert_eq!(server_url(&url(server), Origin::Configured).is_ok(), configured, "{server}");
-        assert_eq!(server_url(&url(server), Origin::Image).is_ok(), from_image, "{server}");
+        assert_eq!(
+            server_url(&url(server), Origin::Configured).is_ok(),
+            configured,
+            "{server}"
+        );
+        assert_eq!(
+            server_url(&url(server), Origin::Image).is_ok(),
+            from_image,
+            "{server}"
+        );
     }
 }
 
@@ -44,10 +54,21 @@ fn a_servers_url_is_plain() {
 fn unreadable_certificates_are_named() {
     let with = |ca_pem: Option<&str>, identity: Option<Identity>| {
         let ca_pem = ca_pem.map(str::to_owned);
-        Client::new(Options { ca_pem, identity, ..options("https://trust.example.com") }).unwrap_err()
+        Client::new(Options {
+            ca_pem,
+            identity,
+            ..options("https://trust.example.com")
+        })
+        .unwrap_err()
     };
-    assert!(matches!(with(Some("not a certificate"), None), SetupError::NoAuthority));
-    let identity = Identity { cert_pem: "x".to_owned(), key_pem: "y".into() };
+    assert!(matches!(
+        with(Some("not a certificate"), None),
+        SetupError::NoAuthority
+    ));
+    let identity = Identity {
+        cert_pem: "x".to_owned(),
+        key_pem: "y".into(),
+    };
     assert!(matches!(with(None, Some(identity)), SetupError::Identity(_)));
 }
 
@@ -57,7 +78,13 @@ fn a_redirect_takes_a_login_nowhere_else() {
     for (label, status, location, form, want) in [
         ("same host", 302, "/elsewhere", false, Some(true)),
         ("another host", 302, "https://evil.example/", false, Some(false)),
-        ("another port", 307, "https://trust.example.com:444/", false, Some(false)),
+        (
+            "another port",
+            307,
+            "https://trust.example.com:444/",
+            false,
+            Some(false),
+        ),
         ("down to http", 302, "http://trust.example.com/", false, None),
         ("to a file", 302, "file:///etc/passwd", false, None),
         ("nowhere", 302, "https://", false, None),
@@ -67,10 +94,18 @@ fn a_redirect_takes_a_login_nowhere_else() {
     ] {
         let mut request = Request::ping(url(from)).authorized(Some("Basic x".parse().unwrap()));
         request.form = form.then(|| "refresh_token=x".into());
-        let got = request.redirected(&redirect(status, from, location)).ok().flatten();
+        let got = request
+            .redirected(&redirect(status, from, location))
+            .ok()
+            .flatten();
         assert_eq!(got.map(|next| next.authorization.is_some()), want, "{label}");
     }
-    assert!(Request::ping(url(from)).redirected(&redirect(200, from, "/x")).unwrap().is_none());
+    assert!(
+        Request::ping(url(from))
+            .redirected(&redirect(200, from, "/x"))
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]

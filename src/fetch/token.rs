@@ -92,13 +92,19 @@ pub fn read_token(response: &Response) -> Result<Token, Error> {
     if !response.status.is_success() {
         return Err(response.refusal());
     }
-    let protocol = |problem| Error::Protocol { host: host_of(&response.url), problem };
+    let protocol = |problem| Error::Protocol {
+        host: host_of(&response.url),
+        problem,
+    };
     let body: TokenBody =
         serde_json::from_slice(&response.body).map_err(|_| protocol("a token is not JSON"))?;
     let lifetime = body.lifetime(response.date());
     let token = body.token().ok_or_else(|| protocol("no token in it"))?;
     let authorization = request::bearer(&token).ok_or_else(|| protocol("a token has control characters"))?;
-    Ok(Token { authorization, lifetime })
+    Ok(Token {
+        authorization,
+        lifetime,
+    })
 }
 
 /// Where a server's challenge sends us, if a login may go there (T42): an absolute URL, https if the server is, with
@@ -108,7 +114,10 @@ pub fn read_token(response: &Response) -> Result<Token, Error> {
 ///
 /// [`Error::Realm`].
 pub fn realm_url(server: &Url, realm: &str, allowed: &[String]) -> Result<Url, Error> {
-    let hostile = |problem| Error::Realm { host: host_of(server), problem };
+    let hostile = |problem| Error::Realm {
+        host: host_of(server),
+        problem,
+    };
     let url = Url::parse(realm).map_err(|_| hostile("its address is not an absolute URL"))?;
     match (server.scheme(), url.scheme()) {
         (_, "https") | ("http", "http") => {}
@@ -143,15 +152,23 @@ struct TokenBody {
 impl TokenBody {
     fn token(self) -> Option<SecretString> {
         let filled = |token: Option<String>| token.filter(|token| !token.is_empty());
-        filled(self.access_token).or(filled(self.token)).map(SecretString::from)
+        filled(self.access_token)
+            .or(filled(self.token))
+            .map(SecretString::from)
     }
 
     /// `issued_at` is held against the service's own `Date`, so that no clock of ours comes into it.
     fn lifetime(&self, date: Option<Timestamp>) -> Duration {
-        let stated = self.expires_in.as_ref().and_then(serde_json::Number::as_u64).unwrap_or_default();
+        let stated = self
+            .expires_in
+            .as_ref()
+            .and_then(serde_json::Number::as_u64)
+            .unwrap_or_default();
         let term = Duration::from_secs(stated).clamp(SHORTEST, LONGEST);
         let issued: Option<Timestamp> = self.issued_at.as_ref().and_then(|text| text.parse().ok());
-        let age = date.zip(issued).map_or(0, |(date, issued)| date.as_second() - issued.as_second());
+        let age = date
+            .zip(issued)
+            .map_or(0, |(date, issued)| date.as_second() - issued.as_second());
         let age = Duration::from_secs(u64::try_from(age).unwrap_or_default());
         term.saturating_sub(age).saturating_sub(MARGIN)
     }

@@ -12,7 +12,9 @@ pub(super) fn read(request: &Request, response: Response) -> Result<Answer, Erro
     match response.status {
         StatusCode::OK => Ok(Answer::Found(response.body)),
         StatusCode::NOT_FOUND => Ok(Answer::Absent),
-        StatusCode::INTERNAL_SERVER_ERROR if may_be_unknown(request) && is_unknown(&request.role, &response.body) => {
+        StatusCode::INTERNAL_SERVER_ERROR
+            if may_be_unknown(request) && is_unknown(&request.role, &response.body) =>
+        {
             Ok(Answer::Absent)
         }
         _ => Err(response.refusal()),
@@ -27,7 +29,12 @@ fn may_be_unknown(request: &Request) -> bool {
 
 fn is_unknown(role: &Role, body: &[u8]) -> bool {
     serde_json::from_slice::<Errors>(body).is_ok_and(|Errors { errors }| match errors.as_slice() {
-        [Problem { code, detail: Some(detail) }] => code == "UNKNOWN" && detail.role == role.as_str(),
+        [
+            Problem {
+                code,
+                detail: Some(detail),
+            },
+        ] => code == "UNKNOWN" && detail.role == role.as_str(),
         _ => false,
     })
 }
@@ -56,10 +63,16 @@ mod tests {
 
     use super::*;
 
-    const UNKNOWN: &str = r#"{"errors":[{"code":"UNKNOWN","message":"unknown error","detail":{"Role":"targets/releases"}}]}"#;
+    const UNKNOWN: &str =
+        r#"{"errors":[{"code":"UNKNOWN","message":"unknown error","detail":{"Role":"targets/releases"}}]}"#;
 
     fn request(role: Role, form: Form, speculative: bool) -> Request {
-        Request { role, form, limit: 1000, speculative }
+        Request {
+            role,
+            form,
+            limit: 1000,
+            speculative,
+        }
     }
 
     fn response(status: u16, body: &str) -> Response {
@@ -105,16 +118,76 @@ mod tests {
         let releases = Role::releases;
         let other = || Role::signer("alice").unwrap();
         for (label, request, status, body, want) in [
-            ("a probe", request(releases(), Form::Current, true), 500, UNKNOWN, "absent"),
-            ("needed", request(releases(), Form::Current, false), 500, UNKNOWN, "server_error"),
-            ("by hash", request(releases(), Form::Hash([0; 32]), true), 500, UNKNOWN, "server_error"),
-            ("another role", request(other(), Form::Current, true), 500, UNKNOWN, "server_error"),
-            ("a base role", request(Role::Targets, Form::Current, true), 500, UNKNOWN, "server_error"),
-            ("another status", request(releases(), Form::Current, true), 503, UNKNOWN, "server_error"),
-            ("no body", request(releases(), Form::Current, true), 500, "", "server_error"),
-            ("no detail", request(releases(), Form::Current, true), 500, r#"{"errors":[{"code":"UNKNOWN"}]}"#, "server_error"),
-            ("other detail", request(releases(), Form::Current, true), 500, r#"{"errors":[{"code":"UNKNOWN","detail":{}}]}"#, "server_error"),
-            ("no errors", request(releases(), Form::Current, true), 500, r#"{"errors":[]}"#, "server_error"),
+            (
+                "a probe",
+                request(releases(), Form::Current, true),
+                500,
+                UNKNOWN,
+                "absent",
+            ),
+            (
+                "needed",
+                request(releases(), Form::Current, false),
+                500,
+                UNKNOWN,
+                "server_error",
+            ),
+            (
+                "by hash",
+                request(releases(), Form::Hash([0; 32]), true),
+                500,
+                UNKNOWN,
+                "server_error",
+            ),
+            (
+                "another role",
+                request(other(), Form::Current, true),
+                500,
+                UNKNOWN,
+                "server_error",
+            ),
+            (
+                "a base role",
+                request(Role::Targets, Form::Current, true),
+                500,
+                UNKNOWN,
+                "server_error",
+            ),
+            (
+                "another status",
+                request(releases(), Form::Current, true),
+                503,
+                UNKNOWN,
+                "server_error",
+            ),
+            (
+                "no body",
+                request(releases(), Form::Current, true),
+                500,
+                "",
+                "server_error",
+            ),
+            (
+                "no detail",
+                request(releases(), Form::Current, true),
+                500,
+                r#"{"errors":[{"code":"UNKNOWN"}]}"#,
+                "server_error",
+            ),
+            (
+                "other detail",
+                request(releases(), Form::Current, true),
+                500,
+                r#"{"errors":[{"code":"UNKNOWN","detail":{}}]}"#,
+                "server_error",
+            ),
+            (
+                "no errors",
+                request(releases(), Form::Current, true),
+                500,
+                r#"{"errors":[]}"#,
+                "server_error",
+            ),
         ] {
             assert_eq!(word(read(&request, response(status, body))), want, "{label}");
         }

@@ -24,7 +24,11 @@ pub(super) async fn ask(helper: &HelperName, server: &str) -> Result<Option<Cred
     run(command, helper, server).await
 }
 
-async fn run(mut command: Command, helper: &HelperName, server: &str) -> Result<Option<Credential>, LoginError> {
+async fn run(
+    mut command: Command,
+    helper: &HelperName,
+    server: &str,
+) -> Result<Option<Credential>, LoginError> {
     let failed = |source: Option<io::Error>| LoginError::Helper {
         program: helper.program(),
         source: source.map(Arc::new),
@@ -87,10 +91,16 @@ mod tests {
     async fn a_helper_is_told_the_server_and_tells_the_login() {
         let failed = "the credential helper docker-credential-test failed";
         for (script, want) in [
-            (r#"read server || true; printf '{"Username":"%s","Secret":"s"}' "$server""#, "trust.example.com"),
+            (
+                r#"read server || true; printf '{"Username":"%s","Secret":"s"}' "$server""#,
+                "trust.example.com",
+            ),
             (r#"printf '{"Username":"<token>","Secret":"s"}'"#, "token"),
             (r#"exec <&-; printf '{"Username":"deaf","Secret":"s"}'"#, "deaf"),
-            ("printf 'credentials not found in native keychain'; exit 1", "nothing"),
+            (
+                "printf 'credentials not found in native keychain'; exit 1",
+                "nothing",
+            ),
             ("printf 'locked'; exit 1", failed),
             ("printf 'not json'", "this is not JSON as docker writes it"),
         ] {
@@ -106,7 +116,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_helper_that_is_not_installed_is_named() {
-        let error = ask(&"no-such-helper".parse().unwrap(), "trust.example.com").await.unwrap_err();
-        assert_eq!(error.to_string(), "the credential helper docker-credential-no-such-helper failed");
+        let error = ask(&"no-such-helper".parse().unwrap(), "trust.example.com")
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the credential helper docker-credential-no-such-helper failed"
+        );
     }
 }

@@ -52,7 +52,10 @@ pub(super) struct Keyring {
 
 impl Keyring {
     pub(super) fn new(login: Login) -> Self {
-        Self { login, said: Mutex::default() }
+        Self {
+            login,
+            said: Mutex::default(),
+        }
     }
 
     /// The logins to be tried at the trust server `host` for `gun`, best first, eight at most.
@@ -80,7 +83,12 @@ impl Keyring {
 
     /// What helpers say comes before what the file says, as in docker. One that fails matters only if there is no
     /// other login.
-    async fn with_helpers(&self, config: &DockerConfig, host: &str, gun: &Gun) -> Result<Vec<Credential>, LoginError> {
+    async fn with_helpers(
+        &self,
+        config: &DockerConfig,
+        host: &str,
+        gun: &Gun,
+    ) -> Result<Vec<Credential>, LoginError> {
         let mut found = Vec::new();
         let mut failure = None;
         for server in [host, registry_key(gun)] {
@@ -132,7 +140,10 @@ async fn read(path: &Path) -> Result<DockerConfig, LoginError> {
         Err(error) => return Err(unreadable(error)),
     };
     let mut json = Zeroizing::new(Vec::new());
-    file.take(FILE + 1).read_to_end(&mut json).await.map_err(unreadable)?;
+    file.take(FILE + 1)
+        .read_to_end(&mut json)
+        .await
+        .map_err(unreadable)?;
     if u64::try_from(json.len()).is_ok_and(|length| length > FILE) {
         return Err(LoginError::FileTooLarge { limit: FILE });
     }
@@ -158,11 +169,17 @@ mod tests {
 
     async fn users(keyring: &Keyring) -> Vec<String> {
         let found = keyring.candidates("trust.example.com", &gun()).await.unwrap();
-        found.into_iter().map(|login| format!("{login:?}").split('"').nth(1).unwrap().to_owned()).collect()
+        found
+            .into_iter()
+            .map(|login| format!("{login:?}").split('"').nth(1).unwrap().to_owned())
+            .collect()
     }
 
     fn file(path: &Path, helpers: Helpers) -> Keyring {
-        Keyring::new(Login::File { path: path.to_owned(), helpers })
+        Keyring::new(Login::File {
+            path: path.to_owned(),
+            helpers,
+        })
     }
 
     #[tokio::test]
@@ -172,7 +189,8 @@ mod tests {
         let keyring = file(&path, Helpers::Ignore);
         assert!(users(&keyring).await.is_empty(), "no file, no logins");
         for user in ["old", "new"] {
-            let json = format!(r#"{{"auths":{{"registry.example.com":{{"username":"{user}","password":"x"}}}}}}"#);
+            let json =
+                format!(r#"{{"auths":{{"registry.example.com":{{"username":"{user}","password":"x"}}}}}}"#);
             std::fs::write(&path, json).unwrap();
             assert_eq!(users(&keyring).await, [user]);
         }
@@ -184,7 +202,10 @@ mod tests {
         let path = folder.path().join("config.json");
         std::fs::write(&path, r#"{"credsStore":"no-such-helper"}"#).unwrap();
         assert!(users(&file(&path, Helpers::Ignore)).await.is_empty());
-        let error = file(&path, Helpers::Run).candidates("trust.example.com", &gun()).await.unwrap_err();
+        let error = file(&path, Helpers::Run)
+            .candidates("trust.example.com", &gun())
+            .await
+            .unwrap_err();
         assert!(matches!(error, LoginError::Helper { .. }), "{error}");
         let json = r#"{"credsStore":"no-such-helper","auths":{"trust.example.com":{"username":"own","password":"x"}}}"#;
         std::fs::write(&path, json).unwrap();
@@ -195,7 +216,11 @@ mod tests {
     async fn a_file_that_cannot_be_a_configuration_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
-        let reason = async || match file(&path, Helpers::Ignore).candidates("h", &gun()).await.unwrap_err() {
+        let reason = async || match file(&path, Helpers::Ignore)
+            .candidates("h", &gun())
+            .await
+            .unwrap_err()
+        {
             LoginError::File(_) => "unreadable",
             LoginError::FileTooLarge { .. } => "too large",
             LoginError::Config(_) => "malformed",

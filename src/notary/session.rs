@@ -13,7 +13,8 @@ use url::Url;
 use super::login::{Keyring, Login};
 use crate::credential::{Challenge, Credential};
 use crate::fetch::{
-    self, Client, Error, Flights, Host, Request, Response, TokenRequest, basic, bearer, host_of, read_token, realm_url,
+    self, Client, Error, Flights, Host, Request, Response, TokenRequest, basic, bearer, host_of, read_token,
+    realm_url,
 };
 use crate::reference::Gun;
 
@@ -47,7 +48,10 @@ enum Pass {
     /// Nothing: the server wants no login.
     Open,
     /// User and password.
-    Basic { authorization: HeaderValue, candidate: usize },
+    Basic {
+        authorization: HeaderValue,
+        candidate: usize,
+    },
     /// A token from memory, which the server may have stopped to honour.
     Kept(Arc<Grant>),
     /// A token got for this request.
@@ -82,16 +86,25 @@ impl Session {
 
     /// Sends a request for `gun` with the login the server wants. A 401 is answered with what has not been tried:
     /// its new challenge, a new token, the next login. The last 401 is the answer.
-    pub(super) async fn send(&self, gun: &Gun, request: Request, deadline: Instant) -> Result<Response, Error> {
+    pub(super) async fn send(
+        &self,
+        gun: &Gun,
+        request: Request,
+        deadline: Instant,
+    ) -> Result<Response, Error> {
         let mut from = 0;
-        for _ in 1..MOST_TRIES {
+        let mut learned = false;
+        for _ in 0..MOST_TRIES {
             let pass = self.pass(gun, from).await?;
             let request = request.clone().authorized(pass.authorization());
             let response = self.0.client.send(request, deadline).await?;
             if response.status != StatusCode::UNAUTHORIZED {
                 return Ok(response);
             }
-            from = match self.refused(gun, pass, &response) {
+            let anew = self.0.remember(&response) && !learned;
+            learned |= anew;
+            from = match self.next(gun, pass) {
+                _ if anew => 0,
                 Some(next) => next,
                 None => return Ok(response),
             };
@@ -100,10 +113,9 @@ impl Session {
     }
 
     /// The login to go on with after a 401; `None` if there is nothing left to try.
-    fn refused(&self, gun: &Gun, pass: Pass, response: &Response) -> Option<usize> {
-        let known = self.0.remember(response);
-        match pass {
-            Pass::Open => known.then_some(0),
+    fn next(&self, gun: &Gun, refused: Pass) -> Option<usize> {
+        match refused {
+            Pass::Open => None,
             Pass::Kept(grant) => {
                 self.0.revoke(gun, &grant);
                 Some(0)
@@ -138,7 +150,10 @@ impl Session {
             return Ok(wishes);
         }
         let state = Arc::clone(&self.0);
-        self.0.pings.join((), || async move { state.ask_wishes().await }.boxed()).await
+        self.0
+            .pings
+            .join((), || async move { state.ask_wishes().await }.boxed())
+            .await
     }
 
     async fn basic(&self, gun: &Gun, from: usize) -> Result<Pass, Error> {
@@ -146,24 +161,41 @@ impl Session {
             if let Credential::Basic { user, password } = login
                 && let Some(authorization) = basic(user, password)
             {
-                return Ok(Pass::Basic { authorization, candidate });
+                return Ok(Pass::Basic {
+                    authorization,
+                    candidate,
+                });
             }
         }
         Err(self.unauthorized())
     }
 
-    async fn bearer(&self, gun: &Gun, from: usize, realm: &str, service: Option<&str>) -> Result<Pass, Error> {
-        if from == 0 && let Some(grant) = self.0.kept(gun) {
+    async fn bearer(
+        &self,
+        gun: &Gun,
+        from: usize,
+        realm: &str,
+        service: Option<&str>,
+    ) -> Result<Pass, Error> {
+        if from == 0
+            && let Some(grant) = self.0.kept(gun)
+        {
             return Ok(Pass::Kept(grant));
         }
         let realm = realm_url(self.0.client.server(), realm, &self.0.realms)?;
         let (state, scoped, service) = (Arc::clone(&self.0), gun.clone(), service.map(str::to_owned));
         let exchange = async move { state.log_in(&scoped, from, &realm, service.as_deref()).await };
-        self.0.exchanges.join((gun.clone(), from), || exchange.boxed()).await.map(Pass::Fresh)
+        self.0
+            .exchanges
+            .join((gun.clone(), from), || exchange.boxed())
+            .await
+            .map(Pass::Fresh)
     }
 
     fn unauthorized(&self) -> Error {
-        Error::Unauthorized { host: Arc::clone(&self.0.host) }
+        Error::Unauthorized {
+            host: Arc::clone(&self.0.host),
+        }
     }
 }
 
@@ -189,28 +221,41 @@ impl State {
         Ok(wishes)
     }
 
-    /// Takes the challenge of a 401 for what the server wants from now on; says whether there was one.
+    /// Takes the challenge of a 401 for what the server wants from now on; says whether that is new.
     fn remember(&self, response: &Response) -> bool {
         let wishes = challenges(response);
-        let known = !wishes.is_empty();
-        if known {
-            *self.wishes.lock().unwrap_or_else(PoisonError::into_inner) = Some(wishes.into());
+        if wishes.is_empty() {
+            return false;
         }
-        known
+        let mut known = self.wishes.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = known.as_deref() != Some(wishes.as_slice());
+        *known = Some(wishes.into());
+        new
     }
 
     async fn candidates(&self, gun: &Gun) -> Result<Vec<Credential>, Error> {
         let found = self.keyring.candidates(&self.host, gun).await;
-        found.map_err(|source| Error::Login { host: Arc::clone(&self.host), source })
+        found.map_err(|source| Error::Login {
+            host: Arc::clone(&self.host),
+            source,
+        })
     }
 
     /// Tries the logins from `from` on at the token service until one is taken (CRED-01), and keeps the token.
-    async fn log_in(&self, gun: &Gun, from: usize, realm: &Url, service: Option<&str>) -> Result<Arc<Grant>, Error> {
+    async fn log_in(
+        &self,
+        gun: &Gun,
+        from: usize,
+        realm: &Url,
+        service: Option<&str>,
+    ) -> Result<Arc<Grant>, Error> {
         let logins = self.candidates(gun).await?;
         if logins.is_empty() && from == 0 {
             return self.exchange(gun, 0, realm, service, None).await;
         }
-        let mut refusal = Error::Unauthorized { host: Arc::clone(&self.host) };
+        let mut refusal = Error::Unauthorized {
+            host: Arc::clone(&self.host),
+        };
         for (candidate, login) in logins.iter().enumerate().skip(from) {
             match self.exchange(gun, candidate, realm, service, Some(login)).await {
                 Err(error @ (Error::Unauthorized { .. } | Error::Forbidden { .. })) => refusal = error,
@@ -233,33 +278,61 @@ impl State {
             return self.registry_token(bearer(token), candidate);
         }
         let scope = format!("repository:{gun}:pull");
-        let request = TokenRequest { realm, service, scope: &scope, login }.build()?;
+        let request = TokenRequest {
+            realm,
+            service,
+            scope: &scope,
+            login,
+        }
+        .build()?;
         let response = self.client.send(request, Instant::now() + TOKEN).await?;
         let token = read_token(&response).map_err(|error| match (error, login) {
             // `invalid_grant` (RFC 6749 §5.2): the identity token is not, or no longer, one.
-            (Error::Status { host, status: StatusCode::BAD_REQUEST }, Some(Credential::IdentityToken(_))) => {
-                Error::Unauthorized { host }
-            }
+            (
+                Error::Status {
+                    host,
+                    status: StatusCode::BAD_REQUEST,
+                },
+                Some(Credential::IdentityToken(_)),
+            ) => Error::Unauthorized { host },
             (other, _) => other,
         })?;
         let until = Instant::now() + token.lifetime;
-        let grant = Arc::new(Grant { authorization: token.authorization, candidate, until });
+        let grant = Arc::new(Grant {
+            authorization: token.authorization,
+            candidate,
+            until,
+        });
         self.keep(gun, &grant);
         Ok(grant)
     }
 
     /// A login that is a token already is not kept: it is read anew each time.
-    fn registry_token(&self, authorization: Option<HeaderValue>, candidate: usize) -> Result<Arc<Grant>, Error> {
+    fn registry_token(
+        &self,
+        authorization: Option<HeaderValue>,
+        candidate: usize,
+    ) -> Result<Arc<Grant>, Error> {
         let until = Instant::now();
         match authorization {
-            Some(authorization) => Ok(Arc::new(Grant { authorization, candidate, until })),
-            None => Err(Error::Login { host: Arc::clone(&self.host), source: fetch::LoginError::Secret }),
+            Some(authorization) => Ok(Arc::new(Grant {
+                authorization,
+                candidate,
+                until,
+            })),
+            None => Err(Error::Login {
+                host: Arc::clone(&self.host),
+                source: fetch::LoginError::Secret,
+            }),
         }
     }
 
     fn kept(&self, gun: &Gun) -> Option<Arc<Grant>> {
         let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        grants.get(gun).filter(|grant| grant.until > Instant::now()).cloned()
+        grants
+            .get(gun)
+            .filter(|grant| grant.until > Instant::now())
+            .cloned()
     }
 
     fn keep(&self, gun: &Gun, grant: &Arc<Grant>) {

@@ -8,7 +8,12 @@ fn gun(text: &str) -> Gun {
 }
 
 fn request(role: Role, form: Form) -> Request {
-    Request { role, form, limit: 1000, speculative: false }
+    Request {
+        role,
+        form,
+        limit: 1000,
+        speculative: false,
+    }
 }
 
 #[test]
@@ -16,7 +21,10 @@ fn the_default_server_follows_dockers_rule() {
     for (name, want) in [
         ("docker.io/library/nginx", "https://notary.docker.io/"),
         ("registry.example.com/app", "https://registry.example.com/"),
-        ("registry.example.com:5000/app", "https://registry.example.com:5000/"),
+        (
+            "registry.example.com:5000/app",
+            "https://registry.example.com:5000/",
+        ),
         ("registry.example.com:443/app", "https://registry.example.com/"),
         ("[2001:db8::1]:5000/app", "https://[2001:db8::1]:5000/"),
     ] {
@@ -60,7 +68,13 @@ fn a_metadata_url_is_base_gun_and_file() {
 fn a_server_taken_from_an_image_must_be_https() {
     let http = || Url::parse("http://registry.example.com").unwrap();
     assert!(Server::new(Config::new(http())).is_ok());
-    assert!(Server::new(Config { origin: Origin::Image, ..Config::new(http()) }).is_err());
+    assert!(
+        Server::new(Config {
+            origin: Origin::Image,
+            ..Config::new(http())
+        })
+        .is_err()
+    );
 }
 
 proptest! {

@@ -7,4 +7,8 @@
     reason = "these are tests"
 )]
 
+#[path = "../support/trust_server.rs"]
+mod trust_server;
+
 mod layers;
+mod notary;

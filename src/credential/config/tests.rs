@@ -13,7 +13,10 @@ fn config(auths: &[(&str, &str)]) -> DockerConfig {
     let auths: serde_json::Map<_, _> = auths
         .iter()
         .map(|&(place, user)| {
-            (place.to_owned(), serde_json::json!({"username": user, "password": "secret"}))
+            (
+                place.to_owned(),
+                serde_json::json!({"username": user, "password": "secret"}),
+            )
         })
         .collect();
     DockerConfig::parse(serde_json::json!({ "auths": auths }).to_string().as_bytes()).unwrap()
@@ -37,11 +40,31 @@ fn entries_match_as_in_the_kubelet() {
         ("registry.example.com", "registry.example.com/app", true),
         ("https://registry.example.com", "registry.example.com/app", true),
         ("http://registry.example.com/", "registry.example.com/app", true),
-        ("https://registry.example.com/v2/", "registry.example.com/app", true),
-        ("registry.example.com/v1/team", "registry.example.com/team/app", true),
-        ("registry.example.com/team", "registry.example.com/teams/app", true),
-        ("registry.example.com/team/", "registry.example.com/teams/app", false),
-        ("registry.example.com/other", "registry.example.com/team/app", false),
+        (
+            "https://registry.example.com/v2/",
+            "registry.example.com/app",
+            true,
+        ),
+        (
+            "registry.example.com/v1/team",
+            "registry.example.com/team/app",
+            true,
+        ),
+        (
+            "registry.example.com/team",
+            "registry.example.com/teams/app",
+            true,
+        ),
+        (
+            "registry.example.com/team/",
+            "registry.example.com/teams/app",
+            false,
+        ),
+        (
+            "registry.example.com/other",
+            "registry.example.com/team/app",
+            false,
+        ),
         ("registry.example.com:5000", "registry.example.com:5000/app", true),
         ("registry.example.com:5000", "registry.example.com/app", false),
         ("registry.example.com", "registry.example.com:5000/app", false),
@@ -79,8 +102,14 @@ fn all_matches_are_candidates_and_longer_paths_come_first() {
 
 #[test]
 fn the_hub_of_old_serves_only_if_nothing_matches() {
-    let config = config(&[("https://index.docker.io/v1/", "old"), ("docker.io/library", "new")]);
-    assert_eq!(users(&config.for_registry(&gun("docker.io/library/nginx"))), ["new"]);
+    let config = config(&[
+        ("https://index.docker.io/v1/", "old"),
+        ("docker.io/library", "new"),
+    ]);
+    assert_eq!(
+        users(&config.for_registry(&gun("docker.io/library/nginx"))),
+        ["new"]
+    );
     assert_eq!(users(&config.for_registry(&gun("docker.io/acme/app"))), ["old"]);
 }
 
@@ -103,11 +132,31 @@ fn every_form_of_an_entry_is_read() {
     for (label, entry, want) in [
         ("padded", format!(r#"{{"auth":"{AUTH}"}}"#), "user"),
         ("unpadded", format!(r#"{{"auth":"{unpadded}"}}"#), "user"),
-        ("auth overrides", format!(r#"{{"auth":"{AUTH}","username":"other","password":"x"}}"#), "user"),
-        ("plain", r#"{"username":"plain","password":"x","email":"a@b"}"#.to_owned(), "plain"),
-        ("empty auth", r#"{"auth":"","username":"plain","password":"x"}"#.to_owned(), "plain"),
-        ("identity token", format!(r#"{{"auth":"{AUTH}","identitytoken":"t"}}"#), "identity token"),
-        ("registry token", r#"{"registrytoken":"t"}"#.to_owned(), "registry token"),
+        (
+            "auth overrides",
+            format!(r#"{{"auth":"{AUTH}","username":"other","password":"x"}}"#),
+            "user",
+        ),
+        (
+            "plain",
+            r#"{"username":"plain","password":"x","email":"a@b"}"#.to_owned(),
+            "plain",
+        ),
+        (
+            "empty auth",
+            r#"{"auth":"","username":"plain","password":"x"}"#.to_owned(),
+            "plain",
+        ),
+        (
+            "identity token",
+            format!(r#"{{"auth":"{AUTH}","identitytoken":"t"}}"#),
+            "identity token",
+        ),
+        (
+            "registry token",
+            r#"{"registrytoken":"t"}"#.to_owned(),
+            "registry token",
+        ),
         ("nothing", "{}".to_owned(), ""),
         ("nulls", r#"{"auth":null}"#.to_owned(), ""),
     ] {
@@ -116,7 +165,11 @@ fn every_form_of_an_entry_is_read() {
         let found = users(&config.for_registry(&gun("r.io/app"))).join(",");
         assert_eq!(found, want, "{label}");
         let legacy = DockerConfig::parse_legacy(format!(r#"{{"r.io":{entry}}}"#).as_bytes()).unwrap();
-        assert_eq!(users(&legacy.for_registry(&gun("r.io/app"))).join(","), want, "{label}, legacy");
+        assert_eq!(
+            users(&legacy.for_registry(&gun("r.io/app"))).join(","),
+            want,
+            "{label}, legacy"
+        );
     }
 }
 
@@ -132,8 +185,14 @@ fn an_unreadable_file_is_refused_without_quoting_it() {
         ("", ConfigError::Json),
         ("42", ConfigError::Json),
         (r#"{"auths":{"r.io":"hunter2"}}"#, ConfigError::Json),
-        (r#"{"auths":{"r.io":{"auth":"hunter2!"}}}"#, ConfigError::Auth { place: "r.io".into() }),
-        (r#"{"auths":{"r.io":{"auth":"aHVudGVyMg"}}}"#, ConfigError::Auth { place: "r.io".into() }),
+        (
+            r#"{"auths":{"r.io":{"auth":"hunter2!"}}}"#,
+            ConfigError::Auth { place: "r.io".into() },
+        ),
+        (
+            r#"{"auths":{"r.io":{"auth":"aHVudGVyMg"}}}"#,
+            ConfigError::Auth { place: "r.io".into() },
+        ),
     ] {
         let error = DockerConfig::parse(json.as_bytes()).unwrap_err();
         assert_eq!(error, want, "{json}");
@@ -148,7 +207,10 @@ fn no_debug_output_shows_a_secret() {
     );
     let printed = format!("{:?}", DockerConfig::parse(json.as_bytes()).unwrap());
     assert!(printed.contains("user"));
-    assert!(!printed.contains("pass:word") && !printed.contains("hunter2"), "{printed}");
+    assert!(
+        !printed.contains("pass:word") && !printed.contains("hunter2"),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -159,7 +221,10 @@ fn a_helper_for_the_host_comes_before_the_store() {
     .unwrap();
     let program = |server| config.helper(server).map(|name| name.map(|name| name.program()));
     assert_eq!(program("r.io").unwrap().unwrap(), "docker-credential-ecr-login");
-    assert_eq!(program("x.io").unwrap().unwrap(), "docker-credential-secretservice");
+    assert_eq!(
+        program("x.io").unwrap().unwrap(),
+        "docker-credential-secretservice"
+    );
     assert_eq!(program("none.io").unwrap(), None);
     assert_eq!(
         program("bad.io").unwrap_err(),
@@ -170,7 +235,10 @@ fn a_helper_for_the_host_comes_before_the_store() {
 
 #[test]
 fn the_hub_has_a_key_of_its_own() {
-    assert_eq!(registry_key(&gun("docker.io/library/nginx")), "https://index.docker.io/v1/");
+    assert_eq!(
+        registry_key(&gun("docker.io/library/nginx")),
+        "https://index.docker.io/v1/"
+    );
     assert_eq!(registry_key(&gun("r.io:5000/app")), "r.io:5000");
 }
 
@@ -185,7 +253,10 @@ fn a_helpers_answer_is_a_login_or_an_identity_token() {
         let found = helper_answer(json.as_bytes()).unwrap();
         assert_eq!(found.as_ref().map_or("", user), want, "{json}");
     }
-    assert_eq!(helper_answer(b"credentials not found").unwrap_err(), ConfigError::Json);
+    assert_eq!(
+        helper_answer(b"credentials not found").unwrap_err(),
+        ConfigError::Json
+    );
 }
 
 proptest! {
