@@ -51,7 +51,7 @@ pub type Observer = Arc<dyn Fn(Observation) + Send + Sync>;
 pub struct Observation {
     /// What for.
     pub kind: Kind,
-    /// The class of the status (`2xx` to `5xx`), or `error` if there was none.
+    /// The class of the status (`2xx` to `5xx`), or `error` if no whole answer came.
     pub outcome: &'static str,
     /// From the request to the end of the body.
     pub took: Duration,
@@ -224,18 +224,15 @@ impl Client {
     }
 
     async fn observed(&self, request: &Request, deadline: Instant) -> Result<Response, Error> {
-        let started = Instant::now();
-        let outcome = self.exchange(request, deadline).await;
-        if let Some(observer) = &self.observer {
-            observer(Observation {
-                kind: request.kind,
-                outcome: outcome
-                    .as_ref()
-                    .map_or("error", |response| class(response.status)),
-                took: started.elapsed(),
-            });
-        }
-        outcome
+        let mut watch = Watch {
+            observer: self.observer.as_ref(),
+            kind: request.kind,
+            started: Instant::now(),
+            outcome: "error",
+        };
+        let response = self.exchange(request, deadline).await?;
+        watch.outcome = class(response.status);
+        Ok(response)
     }
 
     async fn exchange(&self, request: &Request, deadline: Instant) -> Result<Response, Error> {
@@ -287,6 +284,26 @@ impl std::fmt::Debug for Client {
         f.debug_struct("Client")
             .field("server", &self.server.as_str())
             .finish_non_exhaustive()
+    }
+}
+
+/// Tells the observer when dropped, so that an exchange its caller gives up counts too.
+struct Watch<'a> {
+    observer: Option<&'a Observer>,
+    kind: Kind,
+    started: Instant,
+    outcome: &'static str,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if let Some(observer) = self.observer {
+            observer(Observation {
+                kind: self.kind,
+                outcome: self.outcome,
+                took: self.started.elapsed(),
+            });
+        }
     }
 }
 

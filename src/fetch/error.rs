@@ -255,13 +255,12 @@ impl Error {
         let source = Arc::new(error.without_url());
         match cause {
             Cause::Forbidden => Self::ForbiddenAddress { host },
-            Cause::Tls => Self::Tls { host, source },
             Cause::Garbled if reading => Self::Protocol {
                 host,
                 problem: "its compression is broken",
             },
             // What rustls reports through HTTP/2 keeps only its kind.
-            Cause::Garbled => Self::Tls { host, source },
+            Cause::Tls | Cause::Garbled => Self::Tls { host, source },
             Cause::Parse => Self::Protocol {
                 host,
                 problem: "it is not HTTP",

@@ -36,13 +36,10 @@ pub(super) fn pause(
 /// comes into it.
 pub(super) fn after(response: &Response) -> Option<Duration> {
     let text = response.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let seconds = match text.parse() {
-        Ok(seconds) => seconds,
-        Err(_) => {
-            let wait = parse_date(text)?.as_second() - response.date()?.as_second();
-            u64::try_from(wait).unwrap_or_default()
-        }
-    };
+    let seconds = text.parse().ok().or_else(|| {
+        let wait = parse_date(text)?.as_second() - response.date()?.as_second();
+        Some(u64::try_from(wait).unwrap_or_default())
+    })?;
     Some(Duration::from_secs(seconds).min(LONGEST))
 }
 

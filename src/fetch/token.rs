@@ -8,7 +8,6 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::{Url, form_urlencoded};
 
-use super::error::LoginError;
 use super::{Error, Host, Request, Response, host_of, request};
 use crate::credential::Credential;
 
@@ -26,24 +25,17 @@ pub struct TokenRequest<'a> {
 }
 
 impl TokenRequest<'_> {
-    /// A `POST` for an identity token, else a `GET`, with Basic authentication if there is a user.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Login`] if the login is no login for a token service.
-    pub fn build(&self) -> Result<Request, Error> {
+    /// A `POST` for an identity token, else a `GET`, with Basic authentication if there is a user. A registry token
+    /// is none of a token service's business.
+    pub fn build(&self) -> Request {
         match self.login {
-            None => Ok(Request::token(self.query(None), None)),
+            None | Some(Credential::RegistryToken(_)) => Request::token(self.query(None), None),
             Some(Credential::Basic { user, password }) => {
                 let authorization = request::basic(user, password);
-                Ok(Request::token(self.query(Some(user)), None).authorized(authorization))
+                Request::token(self.query(Some(user)), None).authorized(authorization)
             }
             Some(Credential::IdentityToken(token)) => {
-                Ok(Request::token(self.realm.clone(), Some(self.form(token))))
-            }
-            Some(Credential::RegistryToken(_)) => {
-                let (host, source) = (host_of(self.realm), LoginError::Secret);
-                Err(Error::Login { host, source })
+                Request::token(self.realm.clone(), Some(self.form(token)))
             }
         }
     }

@@ -47,7 +47,14 @@ pub enum Helpers {
 #[derive(Debug)]
 pub(super) struct Keyring {
     login: Login,
-    said: Mutex<HashMap<(String, HelperName), (Instant, Option<Credential>)>>,
+    said: Mutex<HashMap<(String, HelperName), Said>>,
+}
+
+/// What a helper said about a server, and when.
+#[derive(Clone, Debug)]
+struct Said {
+    at: Instant,
+    login: Option<Credential>,
 }
 
 impl Keyring {
@@ -110,21 +117,21 @@ impl Keyring {
         };
         let key = (server.to_owned(), name);
         if let Some(said) = self.lately(&key) {
-            return Ok(said);
+            return Ok(said.login);
         }
-        let said = helper::ask(&key.1, server).await?;
+        let login = helper::ask(&key.1, server).await?;
         let mut all = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MOST_SAID {
             all.clear();
         }
-        all.insert(key, (Instant::now(), said.clone()));
-        Ok(said)
+        let (at, said) = (Instant::now(), login.clone());
+        all.insert(key, Said { at, login: said });
+        Ok(login)
     }
 
-    fn lately(&self, key: &(String, HelperName)) -> Option<Option<Credential>> {
+    fn lately(&self, key: &(String, HelperName)) -> Option<Said> {
         let all = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, said) = all.get(key)?;
-        (at.elapsed() < MEMORY).then(|| said.clone())
+        all.get(key).filter(|said| said.at.elapsed() < MEMORY).cloned()
     }
 }
 
@@ -224,7 +231,7 @@ mod tests {
             LoginError::File(_) => "unreadable",
             LoginError::FileTooLarge { .. } => "too large",
             LoginError::Config(_) => "malformed",
-            other => panic!("{other}"),
+            LoginError::Helper { .. } | LoginError::Secret => "another",
         };
         std::fs::create_dir(&path).unwrap();
         assert_eq!(reason().await, "unreadable");

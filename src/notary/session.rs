@@ -284,7 +284,7 @@ impl State {
             scope: &scope,
             login,
         }
-        .build()?;
+        .build();
         let response = self.client.send(request, Instant::now() + TOKEN).await?;
         let token = read_token(&response).map_err(|error| match (error, login) {
             // `invalid_grant` (RFC 6749 §5.2): the identity token is not, or no longer, one.

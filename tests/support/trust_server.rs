@@ -31,9 +31,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Barrier;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::task::TaskTracker;
 
 /// What the server wants before it serves metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -150,25 +149,25 @@ impl Builder {
             expires_in: self.expires_in,
             ..Behaviour::default()
         });
-        let tasks = TaskTracker::new();
-        let accepting = tasks.spawn(accept(listener, acceptor, Arc::clone(&state), tasks.clone()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, acceptor, Arc::clone(&state)));
         TrustServer {
             url,
             address,
             state,
             certificates,
-            accepting: accepting.abort_handle(),
+            _tasks: tasks,
         }
     }
 }
 
-/// A running fake.
+/// A running fake. Dropped, it is gone with all its connections.
 pub(crate) struct TrustServer {
     url: String,
     address: SocketAddr,
     state: Arc<Behaviour>,
     certificates: Option<Certificates>,
-    accepting: AbortHandle,
+    _tasks: JoinSet<()>,
 }
 
 impl TrustServer {
@@ -267,12 +266,6 @@ impl TrustServer {
     }
 }
 
-impl Drop for TrustServer {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
 fn path(gun: &str, name: &str) -> String {
     format!("/v2/{gun}/_trust/tuf/{name}")
 }
@@ -291,21 +284,11 @@ struct Behaviour {
     connections: AtomicUsize,
 }
 
-async fn accept(
-    listener: TcpListener,
-    acceptor: Option<TlsAcceptor>,
-    state: Arc<Behaviour>,
-    tasks: TaskTracker,
-) {
-    let connections = TaskTracker::new();
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            return;
-        };
+async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc<Behaviour>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
         state.connections.fetch_add(1, Ordering::SeqCst);
-        let (acceptor, state) = (acceptor.clone(), Arc::clone(&state));
-        connections.spawn(serve(stream, acceptor, state));
-        let _ = &tasks;
+        connections.spawn(serve(stream, acceptor.clone(), Arc::clone(&state)));
     }
 }
 
@@ -392,7 +375,11 @@ impl Behaviour {
     fn challenge(&self) -> Response {
         let value = match *self.wants.lock().unwrap() {
             Wants::Basic(..) => "Basic realm=\"trust\"".to_owned(),
-            _ => format!(
+            Wants::Nothing
+            | Wants::Token(..)
+            | Wants::AnonymousToken
+            | Wants::IdentityToken(_)
+            | Wants::Bearer(_) => format!(
                 "Bearer realm=\"{}\",service=\"fake\",scope=\"registry:catalog:*\"",
                 self.realm
             ),

@@ -15,7 +15,6 @@ fn asked(login: Option<&Credential>) -> Request {
         login,
     }
     .build()
-    .unwrap()
 }
 
 #[test]
@@ -58,6 +57,13 @@ fn an_identity_token_is_posted() {
          &scope=repository%3Adocker.io%2Flibrary%2Fnginx%3Apull&client_id=countersign"
     );
     assert!(!format!("{request:?}").contains("s%26cret"));
+}
+
+#[test]
+fn a_registry_token_stays_with_the_registry() {
+    let request = asked(Some(&Credential::RegistryToken("hunter2".into())));
+    assert!(request.authorization.is_none() && request.form.is_none());
+    assert!(!request.url.as_str().contains("hunter2"));
 }
 
 #[test]
