@@ -9,7 +9,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | 0 | [`reference`] |
+//! | 0 | [`mod@reference`] |
 //! | 1, pure | [`tuf`], [`policy`], [`review`], [`credential`] |
 //! | 2, I/O | [`fetch`] |
 //! | 3, I/O | [`notary`], [`store`], [`policy_files`] |

@@ -1,1 +1,190 @@
 //! The trust server of notary-v1 §1–2, as a client sees it.
+//!
+//! A [`Server`] is asked for metadata files and says what it has of them. Before the first file it is asked once
+//! what login it wants; after that, and with a token in hand, every file is one round trip, and files asked for at
+//! once travel at once. Logins, tokens and connections are its own affair; what the files say is not.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use crate::fetch::{self, Client, Error, Host, Identity, Observer, Options, Origin, SetupError, host_of};
+use crate::reference::{DOCKER_HUB, Gun};
+use crate::tuf::{Answer, Request};
+
+mod answer;
+mod helper;
+mod login;
+mod session;
+
+pub use login::{Helpers, Login};
+
+use session::Session;
+
+/// The trust server that docker asks for a repository when none is configured (notary-v1 §1.5): Docker Hub's own, or
+/// the registry's host and port over https. Its [`Origin`] is [`Origin::Image`].
+///
+/// # Errors
+///
+/// [`SetupError::Registry`] if the registry's name, though a name to docker, is no host to a URL: `1.2.3.4.5`.
+pub fn default_server(gun: &Gun) -> Result<Url, SetupError> {
+    let host = if gun.host() == DOCKER_HUB {
+        DOCKER_HUB_SERVER
+    } else {
+        gun.host()
+    };
+    Url::parse(&format!("https://{host}")).map_err(|_| SetupError::Registry {
+        registry: gun.host().into(),
+    })
+}
+
+/// A trust server and how to talk to it.
+pub struct Config {
+    /// Base URL; may have a path.
+    pub base: Url,
+    /// Who named it.
+    pub origin: Origin,
+    /// PEM certificates of authorities, added to the system's.
+    pub ca_pem: Option<String>,
+    /// Shown to servers that ask for a client certificate.
+    pub identity: Option<Identity>,
+    /// Where its login comes from.
+    pub login: Login,
+    /// Hosts (with port, if it is not the scheme's own) whose token services may see the login, beside the server's
+    /// own; empty allows any that the server names (notary-v1 §1.7).
+    pub realms: Vec<String>,
+    /// Told of every exchange.
+    pub observer: Option<Observer>,
+}
+
+impl Config {
+    /// A server that an administrator named, asked without a login.
+    pub const fn new(base: Url) -> Self {
+        Self {
+            base,
+            origin: Origin::Configured,
+            ca_pem: None,
+            identity: None,
+            login: Login::Anonymous,
+            realms: Vec::new(),
+            observer: None,
+        }
+    }
+}
+
+/// A trust server. Clones are one server: they share connections, tokens and what they know of it.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    host: Host,
+    base: Base,
+    session: Session,
+    date: Mutex<Option<(Timestamp, Instant)>>,
+}
+
+impl Server {
+    /// Prepares to talk to a server; nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] if URL, certificates or key cannot be used.
+    pub fn new(config: Config) -> Result<Self, SetupError> {
+        let Config {
+            base,
+            origin,
+            ca_pem,
+            identity,
+            login,
+            realms,
+            observer,
+        } = config;
+        let host = host_of(&base);
+        let client = Client::new(Options {
+            server: base.clone(),
+            origin,
+            ca_pem,
+            identity,
+            observer,
+        })?;
+        let base = Base::new(&base);
+        let ping = base.below("").map_err(|_| SetupError::Url {
+            host: Arc::clone(&host),
+        })?;
+        Ok(Self(Arc::new(Inner {
+            host,
+            session: Session::new(client, ping, login, realms),
+            base,
+            date: Mutex::default(),
+        })))
+    }
+
+    /// Its host, with its port if that is not the scheme's own, for messages.
+    pub fn host(&self) -> &Host {
+        &self.0.host
+    }
+
+    /// What its clock showed when, by ours, it last answered: a difference beyond the age of an answer is skew
+    /// (T44).
+    pub fn date(&self) -> Option<(Timestamp, Instant)> {
+        *self.0.date.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for one metadata file of `gun`, logging in where that is wanted, all before `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] for everything but the file and its absence. In particular 401 and 403 are errors that are no
+    /// outage, 429 and 5xx are errors that are one, and a redirect is not followed.
+    pub async fn fetch(&self, gun: &Gun, request: &Request, deadline: Instant) -> Result<Answer, Error> {
+        let url = self.0.base.metadata(gun, request).map_err(|_| Error::Protocol {
+            host: Arc::clone(&self.0.host),
+            problem: "a repository's name makes no URL",
+        })?;
+        let asked = fetch::Request::metadata(url, request.limit);
+        let response = timeout_at(deadline, self.0.session.send(gun, asked, deadline))
+            .await
+            .map_err(|_| Error::Timeout {
+                host: Arc::clone(&self.0.host),
+            })??;
+        self.note(&response);
+        answer::read(request, response)
+    }
+
+    fn note(&self, response: &fetch::Response) {
+        if let Some(date) = response.date() {
+            *self.0.date.lock().unwrap_or_else(PoisonError::into_inner) = Some((date, Instant::now()));
+        }
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Server").field(&self.0.host).finish()
+    }
+}
+
+/// The base URL with `/v2/` after it.
+struct Base(String);
+
+impl Base {
+    fn new(url: &Url) -> Self {
+        Self(format!("{}/v2/", url.as_str().trim_end_matches('/')))
+    }
+
+    fn below(&self, path: &str) -> Result<Url, url::ParseError> {
+        Url::parse(&format!("{}{path}", self.0))
+    }
+
+    /// The GUN goes in as it is (§1.5). Neither it nor a role can have a segment `..`: their grammars see to that.
+    fn metadata(&self, gun: &Gun, request: &Request) -> Result<Url, url::ParseError> {
+        self.below(&format!("{gun}/_trust/tuf/{}", request.path()))
+    }
+}
+
+const DOCKER_HUB_SERVER: &str = "notary.docker.io";
+
+#[cfg(test)]
+mod tests;

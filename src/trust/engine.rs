@@ -23,7 +23,7 @@ use super::remote::{Remote, Setback};
 use super::servers::{Connection, Servers};
 use super::verifier::{Fault, Notary, VerifierError};
 use crate::clock;
-use crate::fetch::flight::Flights;
+use crate::fetch::Flights;
 use crate::policy::{DigestRule, PolicySet, Verification, Verifier, VerifierKind};
 use crate::reference::{Gun, Reference};
 use crate::store::Store;

@@ -1,21 +1,19 @@
 //! Integration tests: the program and its library against peers that these tests play themselves, on loopback.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    unreachable_pub,
-    reason = "these are tests"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, unreachable_pub, reason = "these are tests")]
 
 #[path = "../support/repo.rs"]
 mod repo;
 #[path = "../support/tls.rs"]
 mod tls_support;
+#[path = "../support/trust_server.rs"]
+mod trust_server;
 #[path = "../support/verify.rs"]
 mod verify;
 
 mod admission;
 mod drain;
 mod layers;
+mod notary;
 mod policy;
 mod reference_data;
 mod serve;

@@ -1,0 +1,148 @@
+//! Requests as data.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::header::LOCATION;
+use http::{HeaderValue, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::{Kind, Response};
+use crate::fetch::Error;
+
+/// One request, built without a client and sent by [`super::Client::send`]. Its `Debug` shows no secret.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What for.
+    pub kind: Kind,
+    /// Where to.
+    pub url: Url,
+    /// The `Authorization` header; always marked sensitive.
+    pub authorization: Option<HeaderValue>,
+    /// If present the request is a `POST` of this form, else a `GET`.
+    pub form: Option<SecretString>,
+    /// Most bytes of a successful answer, after decompression.
+    pub limit: u64,
+    /// What a redirect means.
+    pub redirects: Redirects,
+}
+
+/// What a redirect means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redirects {
+    /// It is the answer, and a refusal to most.
+    Refuse,
+    /// It is followed, five times at most.
+    Follow,
+}
+
+impl Request {
+    /// Asks for a metadata file of at most `limit` bytes.
+    pub const fn metadata(url: Url, limit: u64) -> Self {
+        Self {
+            kind: Kind::Trust,
+            url,
+            authorization: None,
+            form: None,
+            limit,
+            redirects: Redirects::Refuse,
+        }
+    }
+
+    /// Asks what login a server wants.
+    pub const fn ping(url: Url) -> Self {
+        let (limit, redirects) = (PING_BODY, Redirects::Follow);
+        Self {
+            kind: Kind::Ping,
+            url,
+            authorization: None,
+            form: None,
+            limit,
+            redirects,
+        }
+    }
+
+    /// Asks a token service.
+    pub(super) const fn token(url: Url, form: Option<SecretString>) -> Self {
+        let (limit, redirects) = (TOKEN_BODY, Redirects::Follow);
+        Self {
+            kind: Kind::Token,
+            url,
+            authorization: None,
+            form,
+            limit,
+            redirects,
+        }
+    }
+
+    /// The same with an `Authorization` header.
+    #[must_use]
+    pub fn authorized(mut self, authorization: Option<HeaderValue>) -> Self {
+        self.authorization = authorization;
+        self
+    }
+
+    /// The request that `response` redirects this one to; `None` if it is no redirect.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Redirect`] if it leads nowhere, from https to http, or would take a form anywhere but back to the
+    /// same server: the form holds a refresh token.
+    pub(super) fn redirected(&self, response: &Response) -> Result<Option<Self>, Error> {
+        if !FOLLOWED.contains(&response.status) {
+            return Ok(None);
+        }
+        let location = response
+            .headers
+            .get(LOCATION)
+            .and_then(|value| value.to_str().ok());
+        let url = location
+            .and_then(|location| self.url.join(location).ok())
+            .ok_or_else(|| response.refusal())?;
+        let secure = url.scheme() == "https" || (url.scheme() == "http" && self.url.scheme() == "http");
+        let stays = url.origin() == self.url.origin();
+        let repeats = matches!(
+            response.status,
+            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
+        );
+        if !secure || (self.form.is_some() && !(stays && repeats)) {
+            return Err(response.refusal());
+        }
+        let mut next = self.clone();
+        next.url = url;
+        // A login is for the host it matched (CRED-21).
+        next.authorization = next.authorization.filter(|_| stays);
+        Ok(Some(next))
+    }
+}
+
+/// `Authorization: Basic`. `None` if the base64 were no header, which it always is.
+pub fn basic(user: &str, password: &SecretString) -> Option<HeaderValue> {
+    let pair = Zeroizing::new(format!("{user}:{}", password.expose_secret()));
+    let encoded = Zeroizing::new(BASE64_STANDARD.encode(pair.as_bytes()));
+    sensitive(&format!("Basic {}", *encoded))
+}
+
+/// `Authorization: Bearer`. `None` if the token has characters that no header may have.
+pub fn bearer(token: &SecretString) -> Option<HeaderValue> {
+    sensitive(&format!("Bearer {}", token.expose_secret()))
+}
+
+fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+const FOLLOWED: [StatusCode; 5] = [
+    StatusCode::MOVED_PERMANENTLY,
+    StatusCode::FOUND,
+    StatusCode::SEE_OTHER,
+    StatusCode::TEMPORARY_REDIRECT,
+    StatusCode::PERMANENT_REDIRECT,
+];
+/// `{}`, or a page that somebody put there.
+const PING_BODY: u64 = 64 * 1024;
+/// A token with its certificate chain has under 10 KB.
+const TOKEN_BODY: u64 = 256 * 1024;
