@@ -25,3 +25,4 @@ mod reference_data;
 mod serve;
 mod threats;
 mod tls;
+mod trust;
