@@ -1,5 +1,10 @@
 //! Integration tests: the program and its library against peers that these tests play themselves, on loopback.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, unreachable_pub, reason = "these are tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "these are tests"
+)]
 
 #[path = "../support/repo.rs"]
 mod repo;

@@ -4,7 +4,7 @@
 use countersign::tuf::{Conditions, Error, Pin};
 use serde_json::{Value, json};
 
-use crate::repo::{Authority, Delegation, Files, GUN, Key, Repo, alice, digest};
+use crate::repo::{Authority, Delegation, Files, GUN, Key, Pair, Repo, alice, digest};
 use crate::verify::{View, lookup, requiring, resolve};
 
 fn fixture(name: &str) -> String {
@@ -452,6 +452,27 @@ fn one_private_key_in_two_certificates_counts_once() {
     assert_eq!(View::new().verdict(&raw_and_certified.publish()), "threshold");
 }
 
+// T19: a compressed point would be a second id for one key; the reference reads uncompressed ones only.
+#[test]
+fn a_second_spelling_of_a_key_is_not_a_second_key() {
+    let key = Key::p256(5);
+    let Pair::P256(pair) = &*key.pair else {
+        unreachable!()
+    };
+    let point = pair.verifying_key().to_sec1_point(true);
+    let prefix = hex::decode("3039301306072a8648ce3d020106082a8648ce3d030107032200").unwrap();
+    let compressed = Key {
+        public: [prefix.as_slice(), point.as_bytes()].concat(),
+        ..key.clone()
+    };
+    let mut repo = Repo::new();
+    repo.delegations.push(Delegation {
+        threshold: 2,
+        ..Delegation::new("releases", &[key, compressed], &[])
+    });
+    assert_eq!(View::new().verdict(&repo.publish()), "threshold");
+}
+
 // T20
 #[test]
 fn a_signature_repeated_counts_once() {
@@ -793,6 +814,21 @@ fn first_use_is_trusted_only_if_asked_and_only_once() {
     other.root = vec![Key::p256(9).certified(GUN)];
     assert_eq!(seen.verdict(&other.publish()), "equivocation");
     assert_eq!(seen.verdict(&other.version("root", 2).publish()), "root_chain");
+}
+
+// T10: a message that is kept and logged does not repeat whatever a certificate says.
+#[test]
+fn long_names_in_certificates_are_not_repeated_at_length() {
+    let mut repo = Repo::new();
+    let long = "x".repeat(20_000);
+    repo.root = (1..=9).map(|seed| Key::p256(seed).certified(&long)).collect();
+    let error = View::new().run(&repo.publish()).result.unwrap_err();
+    assert_eq!(error.reason(), "name");
+    assert!(
+        error.to_string().len() < 1_000,
+        "{} bytes",
+        error.to_string().len()
+    );
 }
 
 // T33
