@@ -17,7 +17,8 @@ use super::root::{Chain, Gap, RootRules};
 use super::{Answer, DelegationName, Error, Form, Limits, Pin, Request, Role, Seen, State};
 use crate::reference::Gun;
 
-/// Root versions asked for in one round of a walk.
+/// Root versions asked for in the first round of a walk. Later rounds ask for as many as have been walked: each
+/// round runs over the whole chain again, and so a long chain costs twice its length and not its square.
 const WALK: u64 = 16;
 
 /// What is to be verified, for whom, and as of when.
@@ -145,20 +146,38 @@ impl Update {
     }
 
     fn first_round(&mut self) -> Vec<Request> {
-        let mut roles = vec![Role::Snapshot, Role::Targets, Role::releases()];
+        let mut roles = vec![Role::Targets, Role::releases()];
         roles.extend(self.task.signers.iter().cloned().map(Role::Delegation));
-        roles.dedup();
-        let base = [(Role::Timestamp, false), (Role::Root, false)];
-        let round = base.into_iter().chain(roles.into_iter().map(|role| (role, true)));
-        let requests: Vec<_> = round
+        let base = [
+            (Role::Timestamp, false),
+            (Role::Root, false),
+            (Role::Snapshot, true),
+        ];
+        let mut requests: Vec<_> = base
+            .into_iter()
             .map(|(role, speculative)| self.request(role, Form::Current, speculative))
             .collect();
+        // Nobody has said yet how long these are: together they must fit into what the run may read.
+        let base: u64 = requests.iter().map(|request| request.limit).sum();
+        let share = self.room().saturating_sub(base) / u64::try_from(roles.len()).unwrap_or(u64::MAX);
+        requests.extend(roles.into_iter().map(|role| {
+            let request = self.request(role, Form::Current, true);
+            Request {
+                limit: request.limit.min(share),
+                ..request
+            }
+        }));
         self.asked.extend(
             requests
                 .iter()
                 .map(|request| (request.role.clone(), request.form.clone())),
         );
         requests
+    }
+
+    /// How many more bytes may be read.
+    const fn room(&self) -> u64 {
+        self.task.limits.total_bytes.saturating_sub(self.received)
     }
 
     fn request(&self, role: Role, form: Form, speculative: bool) -> Request {
@@ -378,7 +397,7 @@ impl Update {
             }
             Some(Answer::Absent) => Ok(None),
             None => {
-                let stretch = version..end.min(version + WALK);
+                let stretch = version..end.min(version + self.stride());
                 Err(Pause::Need(
                     stretch
                         .map(|v| self.request(Role::Root, Form::Version(v), false))
@@ -386,6 +405,17 @@ impl Update {
                 ))
             }
         }
+    }
+
+    /// How many root versions the next round of a walk asks for: no more than may be read.
+    fn stride(&self) -> u64 {
+        let walked = self
+            .pool
+            .keys()
+            .filter(|(_, form)| matches!(form, Form::Version(_)));
+        let walked = u64::try_from(walked.count()).unwrap_or(u64::MAX);
+        let affordable = self.room() / self.task.limits.root_bytes.max(1);
+        walked.max(WALK).min(affordable).max(1)
     }
 
     // Timestamp and snapshot, steps 5 to 7.
@@ -463,7 +493,8 @@ impl Update {
 
     // The targets tree, steps 8 to 10.
 
-    /// Asks for everything the snapshot lists and we need, at once, as far as the first round did not bring it.
+    /// Asks for everything the snapshot lists and we need, at once, as far as the first round did not bring it and it
+    /// fits into what the run may read.
     fn fetch_ahead(&mut self, snapshot: &Snapshot) -> Result<(), Pause> {
         let mut wanted = vec![(Role::Targets, &snapshot.targets)];
         for name in self.needed_delegations() {
@@ -476,11 +507,13 @@ impl Update {
 
     fn ask_ahead(&mut self, wanted: Vec<(Role, &Meta)>) -> Result<(), Pause> {
         let mut requests = Vec::new();
+        let mut room = self.room();
         for (role, meta) in wanted {
             let form = Form::Hash(meta.sha256);
             let known =
                 self.pooled(&role, meta).is_some() || self.asked.contains(&(role.clone(), form.clone()));
-            if !known && meta.length <= self.task.limits.targets_bytes {
+            if !known && meta.length <= self.task.limits.targets_bytes.min(room) {
+                room -= meta.length;
                 self.asked.insert((role.clone(), form.clone()));
                 requests.push(Request {
                     limit: meta.length,

@@ -1,7 +1,7 @@
 //! One test for each row of the threat table (notary-v1 §9) that concerns a verifier, named after the attack.
 //! Rows about transport are in `notary.rs`, rows about workloads in `admission.rs`.
 
-use countersign::tuf::{Conditions, Error, Pin};
+use countersign::tuf::{Conditions, Error, Limits, Pin};
 use serde_json::{Value, json};
 
 use crate::repo::{Authority, Delegation, Files, GUN, Key, Pair, Repo, alice, digest};
@@ -287,6 +287,73 @@ fn endless_metadata_is_refused_at_the_limits() {
         targets["targets"]["1.0"]["custom"] = nested;
     });
     assert_eq!(View::new().verdict(&deep.publish()), "malformed");
+}
+
+// T10: what is asked for at once is in memory at once.
+#[test]
+fn no_round_asks_for_more_than_a_run_may_read() {
+    let most = 64 << 20;
+    let mut repo = Repo::new();
+    let mut view = View::new().attribution();
+    for n in 0..20 {
+        let name = format!("signer{n}");
+        view = view.signer(&name);
+        repo.delegations.push(Delegation::new(&name, &[alice()], &[]));
+        repo.delegations
+            .push(Delegation::new(&format!("other{n}"), &[alice()], &[]));
+    }
+    let outcome = view.run(&repo.publish());
+    assert!(outcome.result.is_ok());
+    assert!(
+        outcome.bytes.iter().all(|bytes| *bytes <= most),
+        "{:?}",
+        outcome.bytes
+    );
+    // A server that holds the snapshot key may claim any length.
+    let endless = repo.edit("snapshot", |snapshot| {
+        for (name, meta) in snapshot["meta"].as_object_mut().unwrap() {
+            if name.starts_with("targets/") {
+                meta["length"] = (16 << 20).into();
+            }
+        }
+    });
+    let outcome = view.run(&endless.publish());
+    assert!(outcome.result.is_err());
+    assert!(
+        outcome.bytes.iter().all(|bytes| *bytes <= most),
+        "{:?}",
+        outcome.bytes
+    );
+}
+
+// T10: every round runs over the chain again, so a walk of a thousand versions must not take a hundred rounds.
+#[test]
+fn a_long_walk_takes_few_rounds() {
+    let limits = Limits {
+        roots: 200,
+        ..Limits::default()
+    };
+    let server = |path: &str| {
+        let version: u64 = match path.strip_suffix("root.json")? {
+            "" => limits.roots,
+            version => version.strip_suffix('.')?.parse().ok()?,
+        };
+        Repo::new()
+            .version("root", version)
+            .publish()
+            .0
+            .remove("root.json")
+    };
+    let foreign = View::pinned(Pin::keys([Key::p256(9).pem().as_str()]).unwrap());
+    let outcome = foreign.limits(|own| *own = limits).run_against(server);
+    assert_eq!(outcome.result.unwrap_err().reason(), "pin");
+    assert!(outcome.rounds.len() < 8, "{} rounds", outcome.rounds.len());
+    let most = limits.total_bytes;
+    assert!(
+        outcome.bytes.iter().all(|bytes| *bytes <= most),
+        "{:?}",
+        outcome.bytes
+    );
 }
 
 // T10: a root that claims a huge version does not make us ask for all before it.

@@ -24,6 +24,8 @@ pub struct Outcome {
     pub result: Result<Verified, Error>,
     /// The paths asked for in each round.
     pub rounds: Vec<Vec<String>>,
+    /// The bytes that the answers of each round may have.
+    pub bytes: Vec<u64>,
     /// Roots that may be kept whatever came of the rest.
     pub roots: Option<Vec<Bytes>>,
 }
@@ -99,8 +101,9 @@ impl View {
     /// Looks at whatever `server` answers for a path; `None` is a 404.
     pub fn run_against(&self, server: impl Fn(&str) -> Option<Vec<u8>>) -> Outcome {
         let (mut update, mut requests) = Update::begin(self.task.clone(), self.prior.clone());
-        let mut rounds = Vec::new();
+        let (mut rounds, mut bytes) = (Vec::new(), Vec::new());
         loop {
+            bytes.push(requests.iter().map(|request| request.limit).sum());
             rounds.push(requests.iter().map(countersign::tuf::Request::path).collect());
             assert!(
                 rounds.len() < 200,
@@ -122,6 +125,7 @@ impl View {
                     return Outcome {
                         result: Ok(*verified),
                         rounds,
+                        bytes,
                         roots,
                     };
                 }
@@ -129,6 +133,7 @@ impl View {
                     return Outcome {
                         result: Err(error),
                         rounds,
+                        bytes,
                         roots,
                     };
                 }
