@@ -148,30 +148,6 @@ impl Store {
         }
     }
 
-    /// Replaces the chain of roots alone, after a run that failed later on (design §9.7).
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::save`].
-    pub fn save_roots(
-        &self,
-        server: &str,
-        gun: &Gun,
-        loaded: &Record,
-        roots: &[Bytes],
-    ) -> Result<(), StoreError> {
-        let revision = loaded.revision.saturating_add(1);
-        let saved = self.write(server, gun, loaded, |transaction| {
-            write_repository(transaction, server, gun, revision, &loaded.state)?;
-            write_roots(transaction, server, gun, roots)
-        })?;
-        if saved {
-            Ok(())
-        } else {
-            Err(StoreError::Conflict { gun: gun.clone() })
-        }
-    }
-
     /// Runs `change` in one transaction, if the repository is still at the revision that was loaded.
     fn write(
         &self,

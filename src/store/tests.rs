@@ -62,17 +62,6 @@ fn a_save_that_did_not_see_the_latest_state_is_refused() {
 }
 
 #[test]
-fn roots_are_kept_alone_and_the_rest_stays() {
-    let store = Store::memory().unwrap();
-    let record = store.save(SERVER, &gun(), &Record::default(), &state(1)).unwrap();
-    store
-        .save_roots(SERVER, &gun(), &record, &state(3).roots)
-        .unwrap();
-    let loaded = store.load(SERVER, &gun()).unwrap().state;
-    assert_eq!((loaded.roots, loaded.seen), (state(3).roots, state(1).seen));
-}
-
-#[test]
 fn in_memory_no_files_are_kept() {
     let store = Store::memory().unwrap();
     store.save(SERVER, &gun(), &Record::default(), &state(1)).unwrap();

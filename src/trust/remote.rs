@@ -71,10 +71,10 @@ impl Remote<'_> {
     /// Roots are kept one by one, whatever becomes of the rest (design §9.7). That they could not be is no worse
     /// than the failure that is reported anyway.
     fn keep_roots(&self, gun: &Gun, record: &Record, update: &Update) {
-        let Some(roots) = update.trusted_roots() else {
+        let Some(state) = update.trusted_roots() else {
             return;
         };
-        if let Err(error) = self.store.save_roots(&self.connection.name, gun, record, roots) {
+        if let Err(error) = self.store.save(&self.connection.name, gun, record, state) {
             debug!(%gun, %error, "verified roots were not kept");
         }
     }

@@ -52,8 +52,8 @@ pub struct Update {
     received: u64,
     /// Whether the run was begun again because a publisher was at work.
     restarted: bool,
-    /// The longest chain of roots that this run has verified from an anchor.
-    chain: Option<Vec<Bytes>>,
+    /// What is remembered, brought forward to the longest chain of roots that this run has verified from an anchor.
+    rooted: Option<State>,
 }
 
 /// What [`Update::supply`] leads to.
@@ -96,7 +96,7 @@ impl Update {
             asked: HashSet::new(),
             received: 0,
             restarted: false,
-            chain: None,
+            rooted: None,
         };
         let round = update.first_round();
         (update, round)
@@ -136,13 +136,14 @@ impl Update {
         }
     }
 
-    /// The chain of roots, if this run has verified a longer one than was remembered. It may be kept even if the
-    /// run fails later (design §9.7), since every root of it is vouched for by the pin or by a root already kept;
-    /// a root that is trusted only because it was the first is not among these.
-    pub fn trusted_roots(&self) -> Option<&[Bytes]> {
-        self.chain
-            .as_deref()
-            .filter(|chain| *chain != self.prior.roots.as_slice())
+    /// What was remembered with a longer chain of roots, if this run has verified one. It may be kept even if the run
+    /// fails later (design §9.7), since every root of it is vouched for by the pin or by a root already kept; a root
+    /// that is trusted only because it was the first is not among these. What a rotation makes us forget is forgotten
+    /// with it: the next run sees no rotation any more.
+    pub fn trusted_roots(&self) -> Option<&State> {
+        self.rooted
+            .as_ref()
+            .filter(|rooted| rooted.roots != self.prior.roots)
     }
 
     fn first_round(&mut self) -> Vec<Request> {
@@ -207,12 +208,16 @@ impl Update {
     /// The algorithm of §5.7, steps 2 to 11.
     fn run(&mut self) -> Result<Verified, Pause> {
         let chain = self.root_chain()?;
-        if !self.task.pin.trusts_first_use() || !self.prior.roots.is_empty() {
-            self.chain = Some(chain.files().to_vec());
-        }
-        let mut expires = chain.in_force(self.rules())?;
         let root = chain.newest();
         let memory = self.memory(root)?;
+        if !self.task.pin.trusts_first_use() || !self.prior.roots.is_empty() {
+            self.rooted = Some(State {
+                roots: chain.files().to_vec(),
+                seen: memory.clone(),
+                ..self.prior.clone()
+            });
+        }
+        let mut expires = chain.in_force(self.rules())?;
         let timestamp = self.timestamp(root, &memory)?;
         let snapshot = self.snapshot(root, &timestamp, &memory)?;
         if !chain

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use countersign::tuf::{
     Answer, Collection, Conditions, Error, Limits, Pin, RequiredSigner, Resolution, Role, State, Step, Task,
     Unsigned, Update, Verified,
@@ -26,8 +25,8 @@ pub struct Outcome {
     pub rounds: Vec<Vec<String>>,
     /// The bytes that the answers of each round may have.
     pub bytes: Vec<u64>,
-    /// Roots that may be kept whatever came of the rest.
-    pub roots: Option<Vec<Bytes>>,
+    /// What may be kept whatever came of the rest: the roots.
+    pub roots: Option<State>,
 }
 
 impl View {
@@ -118,7 +117,7 @@ impl View {
                 })
                 .collect();
             let step = update.supply(answers);
-            let roots = update.trusted_roots().map(<[Bytes]>::to_vec);
+            let roots = update.trusted_roots().cloned();
             match step {
                 Ok(Step::Fetch(more)) => requests = more,
                 Ok(Step::Done(verified)) => {
