@@ -114,8 +114,13 @@ impl Store {
     ///
     /// [`StoreError`] if the database cannot be read, or holds what this program never writes.
     pub fn load(&self, server: &str, gun: &Gun) -> Result<Record, StoreError> {
-        let connection = self.lock();
-        let loaded = load(&connection, server, gun).map_err(|source| StoreError::Access { source })?;
+        // One transaction: else another process could write between two reads, and state older than its revision would
+        // be loaded, which a later `save` would put back over the newer.
+        let mut connection = self.lock();
+        let loaded = connection
+            .transaction()
+            .and_then(|transaction| load(&transaction, server, gun));
+        let loaded = loaded.map_err(|source| StoreError::Access { source })?;
         loaded.ok_or_else(|| StoreError::Content { gun: gun.clone() })
     }
 

@@ -62,6 +62,24 @@ fn a_save_that_did_not_see_the_latest_state_is_refused() {
 }
 
 #[test]
+fn what_is_loaded_is_of_one_revision_while_another_process_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (writer, reader) = (Store::open(dir.path()).unwrap(), Store::open(dir.path()).unwrap());
+    let writing = std::thread::spawn(move || {
+        (1..=300).fold(Record::default(), |record, version| {
+            writer.save(SERVER, &gun(), &record, &state(version)).unwrap()
+        })
+    });
+    while !writing.is_finished() {
+        let record = reader.load(SERVER, &gun()).unwrap();
+        if record.revision > 0 {
+            assert_eq!(record.state, state(record.revision));
+        }
+    }
+    assert_eq!(reader.load(SERVER, &gun()).unwrap().revision, 300);
+}
+
+#[test]
 fn in_memory_no_files_are_kept() {
     let store = Store::memory().unwrap();
     store.save(SERVER, &gun(), &Record::default(), &state(1)).unwrap();
