@@ -128,8 +128,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Conflict`] if another process has written since: load again and verify again, so that the
-    /// higher versions win.
+    /// [`StoreError::Conflict`] if somebody else has written other versions since: load again and verify again, so
+    /// that the higher ones win. Who writes the very same, as all do who look at one publication, is no conflict.
     pub fn save(
         &self,
         server: &str,
@@ -144,10 +144,14 @@ impl Store {
             write_roles(transaction, server, gun, state, self.durable)
         })?;
         if saved {
-            Ok(Record {
+            return Ok(Record {
                 state: state.clone(),
                 revision,
-            })
+            });
+        }
+        let present = self.load(server, gun)?;
+        if present.state.roots == state.roots && present.state.seen == state.seen {
+            Ok(present)
         } else {
             Err(StoreError::Conflict { gun: gun.clone() })
         }

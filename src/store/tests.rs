@@ -57,6 +57,8 @@ fn a_save_that_did_not_see_the_latest_state_is_refused() {
     let second = store.save(SERVER, &gun(), &first, &state(5)).unwrap();
     let late = store.save(SERVER, &gun(), &first, &state(4));
     assert!(matches!(late, Err(StoreError::Conflict { .. })));
+    let same = store.save(SERVER, &gun(), &first, &state(5)).unwrap();
+    assert_eq!(same.revision, second.revision, "the very same is no conflict");
     store.save(SERVER, &gun(), &second, &state(6)).unwrap();
     assert_eq!(store.load(SERVER, &gun()).unwrap().state.seen, state(6).seen);
 }
