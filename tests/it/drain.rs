@@ -210,6 +210,29 @@ async fn requests_after_the_delay_are_sent_elsewhere_and_those_before_finished()
     timeout(PATIENCE, server.ended()).await.unwrap().unwrap();
 }
 
+/// A connection that nobody has accepted yet when the port closes would be reset, and the call would fail.
+#[tokio::test]
+async fn callers_in_the_queue_are_answered_when_the_port_closes() {
+    let cluster = Cluster::new();
+    let mut config = cluster.config(50, 20_000);
+    (config.limits.connections, config.limits.overflow) = (1, 0);
+    let server = Server::start(config, echo).await;
+    let mut only = cluster.client().connect(server.webhook).await.unwrap();
+    only.post("/validate", b"{}").await.unwrap();
+    let queued = async {
+        let mut queued = cluster.client().connect(server.webhook).await.unwrap();
+        queued.post("/validate", b"{}").await.unwrap()
+    };
+    server.stop.stop();
+    let queued = queued.await;
+    assert_eq!(
+        (queued.status, queued.header("retry-after"), queued.closes()),
+        (503, Some("1"), true)
+    );
+    assert_eq!(only.post("/validate", b"{}").await.unwrap().status, 503);
+    timeout(PATIENCE, server.ended()).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn idle_connections_do_not_hold_a_drain_up() {
     let cluster = Cluster::new();

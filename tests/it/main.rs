@@ -24,3 +24,4 @@ mod reference_data;
 mod serve;
 mod threats;
 mod tls;
+mod trust;
