@@ -1434,3 +1434,15 @@ fn a_refusal_suggests_signed_tags_that_look_alike() {
     let similar: Vec<_> = similar.iter().map(ToString::to_string).collect();
     assert_eq!(similar, ["1.0", "1.1", "1.10"]);
 }
+
+// Comparing is slow, and users choose what is compared: far away in the order nothing is looked at.
+#[test]
+fn a_refusal_does_not_compare_a_hundred_thousand_tags() {
+    let mut repo = Repo::new();
+    for n in 0..1_100 {
+        repo = repo.tag(&format!("m{n:04}"), "x");
+    }
+    let collection = View::new().collection(&repo.tag("n-v1", "far").publish());
+    assert_eq!(collection.similar(&"lv1".parse().unwrap()), []);
+    assert_eq!(collection.entries(), 1_103);
+}
