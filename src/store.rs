@@ -114,8 +114,13 @@ impl Store {
     ///
     /// [`StoreError`] if the database cannot be read, or holds what this program never writes.
     pub fn load(&self, server: &str, gun: &Gun) -> Result<Record, StoreError> {
-        let connection = self.lock();
-        let loaded = load(&connection, server, gun).map_err(|source| StoreError::Access { source })?;
+        // One transaction: else another process could write between two reads, and state older than its revision would
+        // be loaded, which a later `save` would put back over the newer.
+        let mut connection = self.lock();
+        let loaded = connection
+            .transaction()
+            .and_then(|transaction| load(&transaction, server, gun));
+        let loaded = loaded.map_err(|source| StoreError::Access { source })?;
         loaded.ok_or_else(|| StoreError::Content { gun: gun.clone() })
     }
 
@@ -123,8 +128,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Conflict`] if another process has written since: load again and verify again, so that the
-    /// higher versions win.
+    /// [`StoreError::Conflict`] if somebody else has written other versions since: load again and verify again, so
+    /// that the higher ones win. Who writes the very same, as all do who look at one publication, is no conflict.
     pub fn save(
         &self,
         server: &str,
@@ -139,34 +144,14 @@ impl Store {
             write_roles(transaction, server, gun, state, self.durable)
         })?;
         if saved {
-            Ok(Record {
+            return Ok(Record {
                 state: state.clone(),
                 revision,
-            })
-        } else {
-            Err(StoreError::Conflict { gun: gun.clone() })
+            });
         }
-    }
-
-    /// Replaces the chain of roots alone, after a run that failed later on (design §9.7).
-    ///
-    /// # Errors
-    ///
-    /// As [`Store::save`].
-    pub fn save_roots(
-        &self,
-        server: &str,
-        gun: &Gun,
-        loaded: &Record,
-        roots: &[Bytes],
-    ) -> Result<(), StoreError> {
-        let revision = loaded.revision.saturating_add(1);
-        let saved = self.write(server, gun, loaded, |transaction| {
-            write_repository(transaction, server, gun, revision, &loaded.state)?;
-            write_roots(transaction, server, gun, roots)
-        })?;
-        if saved {
-            Ok(())
+        let present = self.load(server, gun)?;
+        if present.state.roots == state.roots && present.state.seen == state.seen {
+            Ok(present)
         } else {
             Err(StoreError::Conflict { gun: gun.clone() })
         }

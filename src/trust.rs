@@ -17,6 +17,7 @@ mod memory;
 mod outcome;
 mod remote;
 mod servers;
+mod turns;
 mod verifier;
 
 pub use engine::{Clock, Options, Trust};

@@ -57,19 +57,28 @@ fn a_save_that_did_not_see_the_latest_state_is_refused() {
     let second = store.save(SERVER, &gun(), &first, &state(5)).unwrap();
     let late = store.save(SERVER, &gun(), &first, &state(4));
     assert!(matches!(late, Err(StoreError::Conflict { .. })));
+    let same = store.save(SERVER, &gun(), &first, &state(5)).unwrap();
+    assert_eq!(same.revision, second.revision, "the very same is no conflict");
     store.save(SERVER, &gun(), &second, &state(6)).unwrap();
     assert_eq!(store.load(SERVER, &gun()).unwrap().state.seen, state(6).seen);
 }
 
 #[test]
-fn roots_are_kept_alone_and_the_rest_stays() {
-    let store = Store::memory().unwrap();
-    let record = store.save(SERVER, &gun(), &Record::default(), &state(1)).unwrap();
-    store
-        .save_roots(SERVER, &gun(), &record, &state(3).roots)
-        .unwrap();
-    let loaded = store.load(SERVER, &gun()).unwrap().state;
-    assert_eq!((loaded.roots, loaded.seen), (state(3).roots, state(1).seen));
+fn what_is_loaded_is_of_one_revision_while_another_process_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (writer, reader) = (Store::open(dir.path()).unwrap(), Store::open(dir.path()).unwrap());
+    let writing = std::thread::spawn(move || {
+        (1..=300).fold(Record::default(), |record, version| {
+            writer.save(SERVER, &gun(), &record, &state(version)).unwrap()
+        })
+    });
+    while !writing.is_finished() {
+        let record = reader.load(SERVER, &gun()).unwrap();
+        if record.revision > 0 {
+            assert_eq!(record.state, state(record.revision));
+        }
+    }
+    assert_eq!(reader.load(SERVER, &gun()).unwrap().revision, 300);
 }
 
 #[test]

@@ -21,6 +21,7 @@ use super::memory::{Failure, Key, Known, Memory};
 use super::outcome::{Kind, Pinned, Refusal, Source};
 use super::remote::{Remote, Setback};
 use super::servers::{Connection, Servers};
+use super::turns::Turns;
 use super::verifier::{Fault, Notary, VerifierError};
 use crate::clock;
 use crate::fetch::Flights;
@@ -113,6 +114,7 @@ struct Engine {
     numbers: AtomicU64,
     memory: Memory,
     flights: Flights<Key, Result<Known, Failure>>,
+    turns: Turns,
     tasks: TaskTracker,
 }
 
@@ -129,6 +131,7 @@ impl Trust {
             numbers: AtomicU64::new(0),
             memory: Memory::new(),
             flights: Flights::default(),
+            turns: Turns::new(),
             tasks: TaskTracker::new(),
         };
         Self {
@@ -299,7 +302,7 @@ impl Engine {
                 Err(failure) => failure,
             },
         };
-        match self.stale(&key, notary, &failure).await {
+        match self.stale(&key, notary, &failure, deadline).await {
             Some((known, age)) => {
                 let resolved = resolve(image, notary, &known);
                 (self.settle(image, notary, &known, resolved, Some(age)), "hit")
@@ -330,6 +333,7 @@ impl Engine {
         key: &Key,
         notary: &Arc<Notary>,
         failure: &Failure,
+        deadline: Instant,
     ) -> Option<(Known, Duration)> {
         if !failure.outage || notary.max_staleness().is_zero() {
             return None;
@@ -337,24 +341,25 @@ impl Engine {
         let now = self.options.clock.now().ok()?;
         let known = match self.memory.known(key) {
             Some(known) => known,
-            None => self.replay(notary, &key.1, now).await?,
+            None => timeout_at(deadline, self.replay(notary, &key.1, now))
+                .await
+                .ok()??,
         };
         let age = Duration::try_from(now.duration_since(known.verified_at)).unwrap_or_default();
         (age <= notary.max_staleness() && now < known.collection.expires()).then_some((known, age))
     }
 
     /// Verifies again what the store kept, after a restart during an outage.
-    async fn replay(self: &Arc<Self>, notary: &Arc<Notary>, gun: &Gun, now: Timestamp) -> Option<Known> {
+    async fn replay(&self, notary: &Notary, gun: &Gun, now: Timestamp) -> Option<Known> {
+        let since = now.checked_sub(notary.max_staleness()).ok()?;
+        let deadline = Instant::now() + self.options.timeout;
+        let _turn = self.turns.take(notary.names_server(), deadline).await?;
         let connection = self.servers.of(&notary.policy, gun).ok()?;
-        let (engine, task) = (Arc::clone(self), self.task(notary, gun, now));
-        let verified = self.tasks.spawn_blocking(move || {
-            Remote {
-                connection: &connection,
-                store: &engine.store,
-            }
-            .replay(&task)
-        });
-        let verified = verified.await.ok()??;
+        let remote = Remote {
+            connection: &connection,
+            store: &self.store,
+        };
+        let verified = remote.replay(self.task(notary, gun, now), since).await?;
         let verified_at = verified.state.verified_at?;
         let known = Known::of(verified, verified_at, None)?;
         self.memory.keep(&(notary.number, gun.clone()), known.clone());
@@ -452,6 +457,9 @@ impl Engine {
 
     async fn ask(&self, notary: &Notary, key: &Key, deadline: Instant) -> Result<Known, Failure> {
         let gun = &key.1;
+        let Some(_turn) = self.turns.take(notary.names_server(), deadline).await else {
+            return Err(Failure::of(Refusal::late(), true));
+        };
         let now = self
             .options
             .clock
@@ -463,21 +471,39 @@ impl Engine {
             connection: &connection,
             store: &self.store,
         };
+        match self.look(&remote, notary, key, now, deadline).await {
+            Ok(known) => known.ok_or_else(|| Failure::of(Refusal::crashed(), false)),
+            Err(setback) => {
+                remote.note(gun, &setback).await;
+                Err(failure(&connection, &setback))
+            }
+        }
+    }
+
+    /// The repository as the server serves it now; `None` never, unless a run is not what it should be.
+    async fn look(
+        &self,
+        remote: &Remote<'_>,
+        notary: &Notary,
+        key: &Key,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Result<Option<Known>, Setback> {
+        let gun = &key.1;
         if let Some(known) = self
             .memory
             .known(key)
             .filter(|known| now < known.collection.expires())
-            && self.unchanged(&remote, gun, &known, deadline).await?
+            && remote.remembers(gun, known.timestamp).await?
+            && self.unchanged(remote, gun, &known, deadline).await?
         {
-            return Ok(self.confirmed(&remote, gun, known, now));
+            return Ok(Some(self.confirmed(remote, gun, known, now).await));
         }
         let task = self.task(notary, gun, now);
-        let verified = remote
-            .update(&task, deadline)
-            .await
-            .map_err(|setback| failure(&connection, &setback))?;
-        info!(%gun, server = connection.name, expires = %verified.collection.expires(), "repository verified");
-        Known::of(verified, now, Some(Instant::now())).ok_or_else(|| Failure::of(Refusal::crashed(), false))
+        let verified = remote.update(&task, deadline).await?;
+        let server = &remote.connection.name;
+        info!(%gun, server, expires = %verified.collection.expires(), "repository verified");
+        Ok(Known::of(verified, now, Some(Instant::now())))
     }
 
     /// Whether the server still serves the timestamp that was verified: then nothing below it can differ.
@@ -487,19 +513,18 @@ impl Engine {
         gun: &Gun,
         known: &Known,
         deadline: Instant,
-    ) -> Result<bool, Failure> {
+    ) -> Result<bool, Setback> {
         let limit = self.options.limits.timestamp_bytes;
-        match remote.timestamp(gun, limit, deadline).await {
-            Ok(Answer::Found(bytes)) => Ok(tuf::sha256(&bytes) == known.timestamp),
-            Ok(Answer::Absent) => Ok(false),
-            Err(error) => Err(failure(remote.connection, &error.into())),
+        match remote.timestamp(gun, limit, deadline).await? {
+            Answer::Found(bytes) => Ok(tuf::sha256(&bytes) == known.timestamp),
+            Answer::Absent => Ok(false),
         }
     }
 
-    fn confirmed(&self, remote: &Remote<'_>, gun: &Gun, known: Known, now: Timestamp) -> Known {
+    async fn confirmed(&self, remote: &Remote<'_>, gun: &Gun, known: Known, now: Timestamp) -> Known {
         let since = Duration::try_from(now.duration_since(known.confirmed_at)).unwrap_or_default();
         let confirmed_at = if since >= CONFIRM {
-            if let Err(error) = remote.confirm(gun, now) {
+            if let Err(error) = remote.confirm(gun, now).await {
                 warn!(%gun, %error, "trust state not confirmed");
             }
             now
@@ -527,7 +552,7 @@ fn resolve(image: &Reference, notary: &Notary, known: &Known) -> Result<Resoluti
 }
 
 fn failure(connection: &Connection, setback: &Setback) -> Failure {
-    let outage = matches!(setback, Setback::Unavailable(error) if error.is_outage());
+    let outage = setback.is_outage();
     if let Setback::Unavailable(error) = setback {
         debug!(server = connection.name, %error, outage, "trust server did not answer");
     }

@@ -11,13 +11,15 @@ use super::Refusal;
 use crate::reference::Gun;
 use crate::tuf::{Collection, Role, Verified};
 
-/// Tags and repositories that memory holds at most, weighed as one for each tag and [`OVERHEAD`] for each repository:
+/// Tags and repositories that memory holds at most, weighed as one for each tag of each role and [`OVERHEAD`] for each repository:
 /// a tag takes about 100 bytes, so all of them some 50 MB of the 256 MB a replica is given (AVL-15).
 const CAPACITY: u64 = 500_000;
 /// What a repository weighs besides its tags.
 const OVERHEAD: u32 = 20;
 /// How long the memory of a repository that nobody asks for is kept.
 const IDLE: Duration = Duration::from_hours(24);
+/// How long a failure is kept: longer than any stands.
+const FAILED: Duration = Duration::from_mins(1);
 /// How long after the last image a repository is kept fresh in the background.
 const ACTIVE: Duration = Duration::from_hours(1);
 
@@ -90,7 +92,7 @@ impl Failure {
 impl Memory {
     pub(super) fn new() -> Self {
         let weigh = |_: &Key, known: &Known| {
-            u32::try_from(known.collection.tags().len())
+            u32::try_from(known.collection.entries())
                 .unwrap_or(u32::MAX)
                 .saturating_add(OVERHEAD)
         };
@@ -106,7 +108,7 @@ impl Memory {
                 .build(),
             failed: Cache::builder()
                 .max_capacity(CAPACITY / u64::from(OVERHEAD))
-                .time_to_live(IDLE)
+                .time_to_live(FAILED)
                 .build(),
         }
     }

@@ -1,8 +1,13 @@
 //! One run of `tuf::Update` against a trust server, with its memory in the store.
 
-use futures_util::future::join_all;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt as _};
+use jiff::Timestamp;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::servers::Connection;
 use crate::fetch;
@@ -10,8 +15,12 @@ use crate::reference::Gun;
 use crate::store::{Record, Store, StoreError};
 use crate::tuf::{self, Answer, Form, Request, Role, State, Step, Task, Update, Verified};
 
-/// How often a run is begun again because another process wrote the same repository's state.
-const ATTEMPTS: usize = 3;
+/// How often a run is begun again because somebody else wrote the same repository's state: another process, or another
+/// verifier that loads other signers.
+const ATTEMPTS: usize = 5;
+/// Files fetched at once by one run: the ordinary first round and some signers; walks of roots and attribution take
+/// turns.
+const FETCHES: usize = 16;
 
 /// Why there is nothing to believe.
 #[derive(Debug, thiserror::Error)]
@@ -27,10 +36,28 @@ pub(super) enum Setback {
     Store(#[from] StoreError),
 }
 
+impl Setback {
+    /// Whether verified metadata may serve instead (design §9.5).
+    pub(super) const fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable(error) if error.is_outage())
+    }
+
+    /// Whether the server has answered, and not vouched for what it vouched for before. What only this verifier's
+    /// anchor objects to is not among that: it objects to remembered files just as well.
+    const fn disowns(&self) -> bool {
+        match self {
+            Self::Untrusted(tuf::Error::Pin { .. } | tuf::Error::Name { .. } | tuf::Error::Certificate)
+            | Self::Store(_) => false,
+            Self::Untrusted(_) => true,
+            Self::Unavailable(error) => !error.is_outage(),
+        }
+    }
+}
+
 /// A trust server and the place where its repositories are remembered.
 pub(super) struct Remote<'a> {
     pub(super) connection: &'a Connection,
-    pub(super) store: &'a Store,
+    pub(super) store: &'a Arc<Store>,
 }
 
 impl Remote<'_> {
@@ -38,7 +65,7 @@ impl Remote<'_> {
     pub(super) async fn update(&self, task: &Task, deadline: Instant) -> Result<Verified, Setback> {
         let mut attempt = 1;
         loop {
-            let record = self.load(&task.gun)?;
+            let record = self.load(&task.gun).await?;
             match self.run(task, &record, deadline).await {
                 Err(Setback::Store(StoreError::Conflict { .. })) if attempt < ATTEMPTS => attempt += 1,
                 outcome => return outcome,
@@ -50,18 +77,25 @@ impl Remote<'_> {
         let (mut update, mut requests) = Update::begin(task.clone(), record.state.clone());
         loop {
             let step = match self.fetch_all(&task.gun, requests, deadline).await {
-                Ok(answers) => update.supply(answers).map_err(Setback::from),
+                Ok(answers) => {
+                    let supplied = aside(move || {
+                        let step = update.supply(answers);
+                        (update, step)
+                    });
+                    let step;
+                    (update, step) = supplied.await;
+                    step.map_err(Setback::from)
+                }
                 Err(error) => Err(error.into()),
             };
             match step {
                 Ok(Step::Fetch(more)) => requests = more,
                 Ok(Step::Done(verified)) => {
-                    self.store
-                        .save(&self.connection.name, &task.gun, record, &verified.state)?;
+                    self.save(&task.gun, record, verified.state.clone()).await?;
                     return Ok(*verified);
                 }
                 Err(setback) => {
-                    self.keep_roots(&task.gun, record, &update);
+                    self.keep_roots(&task.gun, record, &update).await;
                     return Err(setback);
                 }
             }
@@ -70,11 +104,11 @@ impl Remote<'_> {
 
     /// Roots are kept one by one, whatever becomes of the rest (design §9.7). That they could not be is no worse
     /// than the failure that is reported anyway.
-    fn keep_roots(&self, gun: &Gun, record: &Record, update: &Update) {
-        let Some(roots) = update.trusted_roots() else {
+    async fn keep_roots(&self, gun: &Gun, record: &Record, update: &Update) {
+        let Some(state) = update.trusted_roots() else {
             return;
         };
-        if let Err(error) = self.store.save_roots(&self.connection.name, gun, record, roots) {
+        if let Err(error) = self.save(gun, record, state.clone()).await {
             debug!(%gun, %error, "verified roots were not kept");
         }
     }
@@ -107,7 +141,8 @@ impl Remote<'_> {
             (request, answer)
         });
         let mut answers = Vec::new();
-        for (request, answer) in join_all(fetches).await {
+        let fetches = stream::iter(fetches).buffer_unordered(FETCHES);
+        for (request, answer) in fetches.collect::<Vec<_>>().await {
             match answer {
                 Ok(answer) => answers.push((request, answer)),
                 Err(error) if request.speculative => debug!(%gun, %request, %error, "not fetched ahead"),
@@ -117,39 +152,81 @@ impl Remote<'_> {
         Ok(answers)
     }
 
-    /// Verifies the repository again from the files in the store, as of `task.now`, without the server.
-    pub(super) fn replay(&self, task: &Task) -> Option<Verified> {
-        let record = self.load(&task.gun).ok()?;
-        let (mut update, mut requests) = Update::begin(task.clone(), record.state.clone());
-        loop {
-            let answers = requests.into_iter().map(|request| {
-                let answer = remembered(&record.state, &request);
-                (request, answer)
-            });
-            match update.supply(answers.collect::<Vec<_>>()).ok()? {
-                Step::Fetch(more) => requests = more,
-                Step::Done(mut verified) => {
-                    verified.state.verified_at = record.state.verified_at;
-                    return Some(*verified);
-                }
-            }
-        }
+    /// Verifies the repository again from the files in the store, as of `task.now`, without the server; `None` if
+    /// they do not verify, or the server has not vouched for them since `since`.
+    pub(super) async fn replay(&self, task: Task, since: Timestamp) -> Option<Verified> {
+        let record = self.load(&task.gun).await.ok()?;
+        let verified_at = record.state.verified_at.filter(|at| *at >= since)?;
+        let mut verified = aside(move || replay(task, &record.state)).await?;
+        verified.state.verified_at = Some(verified_at);
+        Some(verified)
+    }
+
+    /// Whether the timestamp with that hash is still the newest that anybody has seen: another verifier or process
+    /// may know better than the caller's memory.
+    pub(super) async fn remembers(&self, gun: &Gun, timestamp: [u8; 32]) -> Result<bool, StoreError> {
+        let record = self.load(gun).await?;
+        let seen = record.state.seen.get(&Role::Timestamp);
+        Ok(seen.is_some_and(|seen| seen.sha256 == timestamp))
     }
 
     /// Notes that the server still vouches for what was verified before.
-    pub(super) fn confirm(&self, gun: &Gun, at: jiff::Timestamp) -> Result<(), StoreError> {
-        let record = self.load(gun)?;
-        let state = State {
-            verified_at: Some(at),
-            ..record.state.clone()
-        };
-        self.store
-            .save(&self.connection.name, gun, &record, &state)
-            .map(drop)
+    pub(super) async fn confirm(&self, gun: &Gun, at: Timestamp) -> Result<(), StoreError> {
+        self.vouched(gun, Some(at)).await
     }
 
-    fn load(&self, gun: &Gun) -> Result<Record, StoreError> {
-        self.store.load(&self.connection.name, gun)
+    /// Notes what a setback means for remembered files: what the server vouches for no more must not serve again
+    /// when it is away, not even after a restart (design §9.5).
+    pub(super) async fn note(&self, gun: &Gun, setback: &Setback) {
+        if !setback.disowns() {
+            return;
+        }
+        if let Err(error) = self.vouched(gun, None).await {
+            warn!(%gun, %error, "remembered files may serve in an outage, though the server disowned them");
+        }
+    }
+
+    async fn vouched(&self, gun: &Gun, at: Option<Timestamp>) -> Result<(), StoreError> {
+        let record = self.load(gun).await?;
+        if record.state.verified_at == at {
+            return Ok(());
+        }
+        let state = State {
+            verified_at: at,
+            ..record.state.clone()
+        };
+        self.save(gun, &record, state).await
+    }
+
+    async fn load(&self, gun: &Gun) -> Result<Record, StoreError> {
+        let (store, server, gun) = (Arc::clone(self.store), self.connection.name.clone(), gun.clone());
+        aside(move || store.load(&server, &gun)).await
+    }
+
+    async fn save(&self, gun: &Gun, loaded: &Record, state: State) -> Result<(), StoreError> {
+        let (store, server, gun) = (Arc::clone(self.store), self.connection.name.clone(), gun.clone());
+        let loaded = loaded.clone();
+        aside(move || store.save(&server, &gun, &loaded, &state).map(drop)).await
+    }
+}
+
+/// Runs what computes for long or waits for the disk where it holds nobody else up.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = spawn_blocking(work).await;
+    done.unwrap_or_else(|error| resume_unwind(error.into_panic()))
+}
+
+fn replay(task: Task, state: &State) -> Option<Verified> {
+    let (mut update, mut requests) = Update::begin(task, state.clone());
+    loop {
+        let answers = requests.into_iter().map(|request| {
+            let answer = remembered(state, &request);
+            (request, answer)
+        });
+        match update.supply(answers.collect::<Vec<_>>()).ok()? {
+            Step::Fetch(more) => requests = more,
+            Step::Done(verified) => return Some(*verified),
+        }
     }
 }
 

@@ -50,6 +50,11 @@ impl Notary {
             .collect()
     }
 
+    /// Whether the policy names the server, or each image implies its own.
+    pub(super) const fn names_server(&self) -> bool {
+        self.policy.server.is_some()
+    }
+
     /// How long verified metadata may serve while the server cannot be reached.
     pub(super) const fn max_staleness(&self) -> Duration {
         self.policy.max_staleness

@@ -9,6 +9,9 @@ use std::fmt::Write as _;
 
 /// Deepest nesting of arrays and objects. Real metadata needs seven; the limit keeps recursion off the stack's end.
 const MAX_DEPTH: usize = 32;
+/// Most values in one file: a tag takes four, so 200,000 tags and more. `[0,0,…]` takes sixteen times its length in
+/// memory; this keeps what a file becomes below 50 MB.
+const MAX_VALUES: usize = 1_000_000;
 /// Integers beyond ±(2^53 − 1) change their value in parsers that use doubles.
 const MAX_INTEGER: i64 = (1 << 53) - 1;
 
@@ -48,7 +51,11 @@ impl Value {
             problem: "invalid UTF-8",
             offset: e.valid_up_to(),
         })?;
-        let mut reader = Reader { text, at: 0 };
+        let mut reader = Reader {
+            text,
+            at: 0,
+            values: 0,
+        };
         let value = reader.value(0)?;
         reader.space();
         if reader.at == text.len() {
@@ -113,6 +120,8 @@ struct Reader<'a> {
     text: &'a str,
     /// Always on a character boundary.
     at: usize,
+    /// How many values have begun.
+    values: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -147,6 +156,10 @@ impl<'a> Reader<'a> {
     fn value(&mut self, depth: usize) -> Result<Value, JsonError> {
         if depth > MAX_DEPTH {
             return Err(self.error("nested too deeply"));
+        }
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            return Err(self.error("too many values"));
         }
         self.space();
         match self.peek() {
@@ -385,6 +398,13 @@ mod tests {
         }
         assert!(Value::parse(b"\"\xff\"").is_err());
         assert!(canonical(&format!("{}1{}", "[".repeat(32), "]".repeat(32))).is_ok());
+    }
+
+    #[test]
+    fn a_file_has_so_many_values_and_no_more() {
+        let zeros = |count| Value::parse(format!("[{}]", vec!["0"; count].join(",")).as_bytes());
+        assert!(zeros(MAX_VALUES - 1).is_ok());
+        assert_eq!(zeros(MAX_VALUES).unwrap_err().problem, "too many values");
     }
 
     fn any_value() -> impl Strategy<Value = Value> {

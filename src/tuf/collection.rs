@@ -14,6 +14,9 @@ use crate::reference::{Algorithm, Digest, Gun, Tag};
 const SUGGESTIONS: usize = 5;
 /// How alike (Jaro-Winkler, 0 to 1) a tag must be to be suggested: `1.2` finds `1.1`, but not `latest`.
 const ALIKE: f64 = 0.6;
+/// How many tags in order before and after the one asked for are held against it: 2,000 comparisons of at most 128
+/// characters take some 20 ms, and similar tags lie together.
+const NEIGHBOURS: usize = 1_000;
 /// What docker calls the signer of a tag that no delegation signed (§6.5).
 const REPO_ADMIN: &str = "Repo Admin";
 
@@ -121,6 +124,12 @@ impl Collection {
     /// Every released tag, in order.
     pub fn tags(&self) -> impl ExactSizeIterator<Item = &Tag> {
         self.released.keys()
+    }
+
+    /// How many tags are held, of all roles together.
+    pub fn entries(&self) -> usize {
+        let signed = self.signers.values().map(|signer| signer.entries.len());
+        self.released.len() + signed.sum::<usize>()
     }
 
     /// The digest of `tag`, of `digest`, or of both where they agree; at least one of them is given.
@@ -248,10 +257,11 @@ impl Collection {
     /// Released tags much like `tag`, for a message: the most alike, in order, at most five.
     pub fn similar(&self, tag: &Tag) -> Vec<Tag> {
         let likeness = |other: &Tag| strsim::jaro_winkler(tag.as_str(), other.as_str());
-        let mut alike: Vec<_> = self
-            .released
-            .keys()
-            .map(|other| (likeness(other), other))
+        let before = self.released.range(..tag).rev().take(NEIGHBOURS);
+        let after = self.released.range(tag..).take(NEIGHBOURS);
+        let mut alike: Vec<_> = before
+            .chain(after)
+            .map(|(other, _)| (likeness(other), other))
             .collect();
         alike.retain(|(likeness, _)| *likeness >= ALIKE);
         alike.sort_by(|(a, _), (b, _)| b.total_cmp(a));

@@ -1,14 +1,16 @@
 //! A metadata file: what is signed, and by whom (notary-v1 §3.1, §3.7).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::canonical::Value;
 use super::decode::{self, FormatError, Object};
 use super::key::{KeyId, PublicKey};
 use super::{Error, Role};
 
-/// Most signatures in one file: each costs a verification. Real files have one to five.
-const MAX_SIGNATURES: usize = 256;
+/// Most signatures in one file: each costs at most one verification, of up to half a millisecond (P-521). Real files
+/// have one to five.
+const MAX_SIGNATURES: usize = 64;
 
 /// A file taken apart, nothing in it verified.
 #[derive(Debug)]
@@ -16,12 +18,13 @@ pub(super) struct Envelope {
     signed: Value,
     /// The bytes that were signed.
     canonical: String,
-    signatures: Vec<Signature>,
+    /// By the key id they name. Signers write one for each key; of several only the first is looked at, so that a
+    /// file costs no more verifications than it has keys (T20).
+    signatures: BTreeMap<String, Signature>,
 }
 
 #[derive(Debug)]
 struct Signature {
-    key: String,
     method: String,
     bytes: Vec<u8>,
 }
@@ -42,14 +45,7 @@ impl Envelope {
         }
         let file = Value::parse(raw).map_err(FormatError::Json)?;
         let object = Object::of(&file, "file", &["signed", "signatures"])?;
-        let signatures = object.array("signatures")?;
-        if signatures.len() > MAX_SIGNATURES {
-            return Err(FormatError::member("signatures", "has too many entries"));
-        }
-        let signatures = signatures
-            .iter()
-            .map(Signature::decode)
-            .collect::<Result<_, _>>()?;
+        let signatures = Signature::decode_all(object.array("signatures")?)?;
         let Value::Object(members) = file else {
             return Err(FormatError::member("file", "is not an object"));
         };
@@ -73,13 +69,16 @@ impl Envelope {
     }
 
     /// Those of `keys` whose signature verifies.
-    pub(super) fn verified<'a>(&self, keys: impl IntoIterator<Item = &'a PublicKey>) -> Vec<&'a PublicKey> {
+    pub(super) fn verified<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a Arc<PublicKey>>,
+    ) -> Vec<&'a PublicKey> {
         let signed_by = |key: &PublicKey| {
-            let id = key.id().to_string();
-            let mut own = self.signatures.iter().filter(|signature| signature.key == id);
-            own.any(|signature| key.verify(&signature.method, self.canonical.as_bytes(), &signature.bytes))
+            let own = self.signatures.get(&key.id().to_string());
+            own.is_some_and(|own| key.verify(&own.method, self.canonical.as_bytes(), &own.bytes))
         };
-        keys.into_iter().filter(|key| signed_by(key)).collect()
+        let keys = keys.into_iter().map(Arc::as_ref);
+        keys.filter(|key| signed_by(key)).collect()
     }
 
     /// The canonical ids of the role's keys that signed, if they reach its threshold.
@@ -92,7 +91,7 @@ impl Envelope {
     pub(super) fn meets(
         &self,
         role: &Role,
-        keys: &[PublicKey],
+        keys: &[Arc<PublicKey>],
         threshold: u64,
     ) -> Result<BTreeSet<KeyId>, Error> {
         if self.signatures.is_empty() {
@@ -117,61 +116,70 @@ impl Envelope {
 }
 
 impl Signature {
-    fn decode(value: &Value) -> Result<Self, FormatError> {
-        let object = Object::of(value, "signatures", &["keyid", "method", "sig"])?;
-        Ok(Self {
-            key: object.string("keyid")?.to_owned(),
-            method: object.string("method")?.to_owned(),
-            bytes: object.base64("sig")?,
-        })
+    fn decode_all(values: &[Value]) -> Result<BTreeMap<String, Self>, FormatError> {
+        if values.len() > MAX_SIGNATURES {
+            return Err(FormatError::member("signatures", "has too many entries"));
+        }
+        let mut signatures = BTreeMap::new();
+        for value in values {
+            let object = Object::of(value, "signatures", &["keyid", "method", "sig"])?;
+            let signature = Self {
+                method: object.string("method")?.to_owned(),
+                bytes: object.base64("sig")?,
+            };
+            signatures
+                .entry(object.string("keyid")?.to_owned())
+                .or_insert(signature);
+        }
+        Ok(signatures)
     }
 }
 
 /// The keys that may sign for a role, and how many of them must.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RoleKeys {
-    pub(super) keys: Vec<PublicKey>,
+    /// Each once, however often the role lists it.
+    pub(super) keys: Vec<Arc<PublicKey>>,
     pub(super) threshold: u64,
 }
 
 impl RoleKeys {
     /// Reads `keyids` and `threshold` of a role; every id must be in `keys` (§3.8).
     pub(super) fn decode(role: Object<'_>, keys: &Keys) -> Result<Self, FormatError> {
-        let mut listed = Vec::new();
+        let mut listed = BTreeMap::new();
         for id in role.strings("keyids")? {
             let id: KeyId = id
                 .parse()
                 .map_err(|_| FormatError::member("keyids", "has an entry that is no key id"))?;
-            let key = keys.0.iter().find(|key| key.id() == id);
-            listed.push(
-                key.ok_or_else(|| FormatError::member("keyids", "names a key that is not there"))?
-                    .clone(),
-            );
+            let key = keys.0.get(&id);
+            let key = key.ok_or_else(|| FormatError::member("keyids", "names a key that is not there"))?;
+            listed.insert(id, Arc::clone(key));
         }
         Ok(Self {
-            keys: listed,
+            keys: listed.into_values().collect(),
             threshold: role.integer("threshold", 1)?,
         })
     }
 
     /// The distinct bare keys, whatever certificates they are in.
     pub(super) fn canonical(&self) -> BTreeSet<KeyId> {
-        self.keys.iter().map(PublicKey::canonical).collect()
+        self.keys.iter().map(|key| key.canonical()).collect()
     }
 }
 
-/// A `keys` map, every entry filed under its own id (T21).
-pub(super) struct Keys(Vec<PublicKey>);
+/// A `keys` map, every entry filed under its own id (T21). Roles share the keys: a short id that is listed a hundred
+/// thousand times must not become as many copies of a long certificate (T10).
+pub(super) struct Keys(BTreeMap<KeyId, Arc<PublicKey>>);
 
 impl Keys {
     pub(super) fn decode(map: Object<'_>) -> Result<Self, FormatError> {
-        let mut keys = Vec::new();
+        let mut keys = BTreeMap::new();
         for (id, value) in map.members() {
             let key = PublicKey::decode(value)?;
             if key.id().to_string() != **id {
                 return Err(FormatError::member("keys", "files a key under a foreign id"));
             }
-            keys.push(key);
+            keys.insert(key.id(), Arc::new(key));
         }
         Ok(Self(keys))
     }
@@ -227,4 +235,41 @@ pub(super) fn sha256_of(hashes: Object<'_>) -> Result<Option<[u8; 32]>, FormatEr
         .try_into()
         .map(Some)
         .map_err(|_| FormatError::member("sha256", "is not 32 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_a_role_lists_often_is_there_once_and_shared() {
+        let id = KeyId::of("ed25519", &[1; 32]).to_string();
+        let public = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+        let keys =
+            format!(r#"{{"{id}":{{"keytype":"ed25519","keyval":{{"private":null,"public":"{public}"}}}}}}"#);
+        let ids = vec![format!("\"{id}\""); 1000].join(",");
+        let role = format!(r#"{{"keyids":[{ids}],"threshold":1}}"#);
+        let (keys, role) = (Value::parse(keys.as_bytes()), Value::parse(role.as_bytes()));
+        let (keys, role) = (keys.unwrap(), role.unwrap());
+        let keys = Keys::decode(Object::map(&keys, "keys").unwrap()).unwrap();
+        let role = RoleKeys::decode(Object::map(&role, "role").unwrap(), &keys).unwrap();
+        assert_eq!(role.keys.len(), 1);
+        assert_eq!(Arc::strong_count(&role.keys[0]), 2, "shared, not copied");
+    }
+
+    #[test]
+    fn of_several_signatures_that_name_one_key_the_first_is_looked_at() {
+        let signature = |sig: &str| format!(r#"{{"keyid":"a","method":"ecdsa","sig":"{sig}"}}"#);
+        let file = |count: usize| {
+            let signatures = [vec![signature("AQ==")], vec![signature("Ag=="); count - 1]].concat();
+            format!(r#"{{"signed":{{}},"signatures":[{}]}}"#, signatures.join(","))
+        };
+        let envelope = Envelope::parse(&Role::Root, file(64).as_bytes()).unwrap();
+        assert_eq!(envelope.signatures.len(), 1);
+        assert_eq!(envelope.signatures["a"].bytes, [1]);
+        assert!(
+            Envelope::parse(&Role::Root, file(65).as_bytes()).is_err(),
+            "too many"
+        );
+    }
 }

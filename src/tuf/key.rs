@@ -181,7 +181,12 @@ fn verify(
 impl Material {
     fn of_spki(der: &[u8]) -> Option<Self> {
         let spki = SubjectPublicKeyInfoRef::from_der(der).ok()?;
-        let point = || spki.subject_public_key.as_bytes().map(<[u8]>::to_vec);
+        // Uncompressed points only, as the reference reads them: a second spelling would be a second id of one key
+        // (T19), and the cryptographic library would read yet others.
+        let point = || {
+            let point = spki.subject_public_key.as_bytes()?;
+            (point.first() == Some(&0x04)).then(|| point.to_vec())
+        };
         if spki.algorithm.oid == RSA_ENCRYPTION {
             return Some(Self::Rsa(der.to_vec()));
         }

@@ -288,10 +288,11 @@ fn decode_delegations(role: &Role, object: Object<'_>) -> Result<Vec<Delegation>
     };
     let delegations = Object::of(value, "delegations", &["keys", "roles"])?;
     let keys = Keys::decode(delegations.submap("keys")?)?;
-    let mut decoded: Vec<Delegation> = Vec::new();
+    let mut decoded = Vec::new();
+    let mut names = BTreeSet::new();
     for value in delegations.array("roles")? {
         let delegation = decode_delegation(role, value, &keys)?;
-        if decoded.iter().any(|known| known.name == delegation.name) {
+        if !names.insert(delegation.name.clone()) {
             return Err(FormatError::member("roles", "delegates to one name twice"));
         }
         decoded.push(delegation);

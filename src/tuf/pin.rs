@@ -1,6 +1,7 @@
 //! What a repository's root is pinned to (notary-v1 §4.2, design §9.1–9.3).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -106,13 +107,21 @@ impl Pin {
     }
 
     /// Whether enough pinned keys are among the `keys` of `root` whose signature on it verifies (design §9.2).
-    pub(super) fn met_by(&self, root: &Root, keys: &[PublicKey], now: Timestamp) -> bool {
-        let signed = root.envelope.verified(keys);
-        let pinned = signed.into_iter().filter(|key| match &self.anchor {
+    ///
+    /// A root that nothing vouches for yet is looked at here, perhaps a thousand of them: only keys that are pinned
+    /// are worth the verification of a signature.
+    pub(super) fn met_by(&self, root: &Root, keys: &[Arc<PublicKey>], now: Timestamp) -> bool {
+        let named = keys.iter().filter(|key| match &self.anchor {
             Anchor::Keys(ids) => ids.contains(&key.canonical()),
             Anchor::KeyIds(ids) => ids.contains(&key.id()) || ids.contains(&key.canonical()),
-            Anchor::Authorities(authorities) => issued_by(key, authorities, now),
+            // Building a path costs more than the signature, and comes after it.
+            Anchor::Authorities(_) => true,
             Anchor::FirstUse => false,
+        });
+        let signed = root.envelope.verified(named).into_iter();
+        let pinned = signed.filter(|key| match &self.anchor {
+            Anchor::Authorities(authorities) => issued_by(key, authorities, now),
+            Anchor::Keys(_) | Anchor::KeyIds(_) | Anchor::FirstUse => true,
         });
         pinned.map(PublicKey::canonical).collect::<BTreeSet<_>>().len() >= self.minimum
     }

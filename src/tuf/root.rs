@@ -1,12 +1,18 @@
 //! The chain of roots: each signed by the one before it (notary-v1 §4.4, §4.5, §5.7 steps 2–4).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::key::PublicKey;
 use super::metadata::Root;
 use super::{Error, Pin, Role};
-use crate::reference::Gun;
+use crate::reference::{Gun, MAX_GUN_BYTES};
+
+/// Names a message repeats from root certificates, which anybody can have made out to anything. The message is kept and
+/// logged; so each name is cut to the length of the longest GUN.
+const NAMES_TOLD: usize = 3;
 
 /// Roots of one repository, oldest first, every link verified. Never empty.
 #[derive(Debug)]
@@ -149,7 +155,7 @@ impl RootRules<'_> {
     }
 
     /// The root keys whose certificates are acceptable; their original entries and ids, never rebuilt ones (§4.4).
-    fn keys(self, root: &Root, dates: Dates) -> Result<Vec<PublicKey>, Error> {
+    fn keys(self, root: &Root, dates: Dates) -> Result<Vec<Arc<PublicKey>>, Error> {
         let named: Vec<_> = root
             .root
             .keys
@@ -161,10 +167,11 @@ impl RootRules<'_> {
                 .root
                 .keys
                 .iter()
-                .filter_map(|key| key.bundle()?.leaf().common_name());
+                .filter_map(|key| key.bundle()?.leaf().common_name())
+                .map(|name| name.chars().take(MAX_GUN_BYTES).collect());
             return Err(Error::Name {
                 gun: self.gun.clone(),
-                found: listed.map(str::to_owned).collect(),
+                found: listed.take(NAMES_TOLD).collect(),
             });
         }
         let sound: Vec<_> = named

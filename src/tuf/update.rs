@@ -17,7 +17,8 @@ use super::root::{Chain, Gap, RootRules};
 use super::{Answer, DelegationName, Error, Form, Limits, Pin, Request, Role, Seen, State};
 use crate::reference::Gun;
 
-/// Root versions asked for in one round of a walk.
+/// Root versions asked for in the first round of a walk. Later rounds ask for as many as have been walked: each
+/// round runs over the whole chain again, and so a long chain costs twice its length and not its square.
 const WALK: u64 = 16;
 
 /// What is to be verified, for whom, and as of when.
@@ -51,8 +52,8 @@ pub struct Update {
     received: u64,
     /// Whether the run was begun again because a publisher was at work.
     restarted: bool,
-    /// The longest chain of roots that this run has verified from an anchor.
-    chain: Option<Vec<Bytes>>,
+    /// What is remembered, brought forward to the longest chain of roots that this run has verified from an anchor.
+    rooted: Option<State>,
 }
 
 /// What [`Update::supply`] leads to.
@@ -95,7 +96,7 @@ impl Update {
             asked: HashSet::new(),
             received: 0,
             restarted: false,
-            chain: None,
+            rooted: None,
         };
         let round = update.first_round();
         (update, round)
@@ -135,30 +136,49 @@ impl Update {
         }
     }
 
-    /// The chain of roots, if this run has verified a longer one than was remembered. It may be kept even if the
-    /// run fails later (design §9.7), since every root of it is vouched for by the pin or by a root already kept;
-    /// a root that is trusted only because it was the first is not among these.
-    pub fn trusted_roots(&self) -> Option<&[Bytes]> {
-        self.chain
-            .as_deref()
-            .filter(|chain| *chain != self.prior.roots.as_slice())
+    /// What was remembered with a longer chain of roots, if this run has verified one. It may be kept even if the run
+    /// fails later (design §9.7), since every root of it is vouched for by the pin or by a root already kept; a root
+    /// that is trusted only because it was the first is not among these. What a rotation makes us forget is forgotten
+    /// with it: the next run sees no rotation any more.
+    pub fn trusted_roots(&self) -> Option<&State> {
+        self.rooted
+            .as_ref()
+            .filter(|rooted| rooted.roots != self.prior.roots)
     }
 
     fn first_round(&mut self) -> Vec<Request> {
-        let mut roles = vec![Role::Snapshot, Role::Targets, Role::releases()];
+        let mut roles = vec![Role::Targets, Role::releases()];
         roles.extend(self.task.signers.iter().cloned().map(Role::Delegation));
-        roles.dedup();
-        let base = [(Role::Timestamp, false), (Role::Root, false)];
-        let round = base.into_iter().chain(roles.into_iter().map(|role| (role, true)));
-        let requests: Vec<_> = round
+        let base = [
+            (Role::Timestamp, false),
+            (Role::Root, false),
+            (Role::Snapshot, true),
+        ];
+        let mut requests: Vec<_> = base
+            .into_iter()
             .map(|(role, speculative)| self.request(role, Form::Current, speculative))
             .collect();
+        // Nobody has said yet how long these are: together they must fit into what the run may read.
+        let base: u64 = requests.iter().map(|request| request.limit).sum();
+        let share = self.room().saturating_sub(base) / u64::try_from(roles.len()).unwrap_or(u64::MAX);
+        requests.extend(roles.into_iter().map(|role| {
+            let request = self.request(role, Form::Current, true);
+            Request {
+                limit: request.limit.min(share),
+                ..request
+            }
+        }));
         self.asked.extend(
             requests
                 .iter()
                 .map(|request| (request.role.clone(), request.form.clone())),
         );
         requests
+    }
+
+    /// How many more bytes may be read.
+    const fn room(&self) -> u64 {
+        self.task.limits.total_bytes.saturating_sub(self.received)
     }
 
     fn request(&self, role: Role, form: Form, speculative: bool) -> Request {
@@ -188,12 +208,16 @@ impl Update {
     /// The algorithm of §5.7, steps 2 to 11.
     fn run(&mut self) -> Result<Verified, Pause> {
         let chain = self.root_chain()?;
-        if !self.task.pin.trusts_first_use() || !self.prior.roots.is_empty() {
-            self.chain = Some(chain.files().to_vec());
-        }
-        let mut expires = chain.in_force(self.rules())?;
         let root = chain.newest();
         let memory = self.memory(root)?;
+        if !self.task.pin.trusts_first_use() || !self.prior.roots.is_empty() {
+            self.rooted = Some(State {
+                roots: chain.files().to_vec(),
+                seen: memory.clone(),
+                ..self.prior.clone()
+            });
+        }
+        let mut expires = chain.in_force(self.rules())?;
         let timestamp = self.timestamp(root, &memory)?;
         let snapshot = self.snapshot(root, &timestamp, &memory)?;
         if !chain
@@ -378,7 +402,7 @@ impl Update {
             }
             Some(Answer::Absent) => Ok(None),
             None => {
-                let stretch = version..end.min(version + WALK);
+                let stretch = version..end.min(version + self.stride());
                 Err(Pause::Need(
                     stretch
                         .map(|v| self.request(Role::Root, Form::Version(v), false))
@@ -386,6 +410,17 @@ impl Update {
                 ))
             }
         }
+    }
+
+    /// How many root versions the next round of a walk asks for: no more than may be read.
+    fn stride(&self) -> u64 {
+        let walked = self
+            .pool
+            .keys()
+            .filter(|(_, form)| matches!(form, Form::Version(_)));
+        let walked = u64::try_from(walked.count()).unwrap_or(u64::MAX);
+        let affordable = self.room() / self.task.limits.root_bytes.max(1);
+        walked.max(WALK).min(affordable).max(1)
     }
 
     // Timestamp and snapshot, steps 5 to 7.
@@ -463,7 +498,8 @@ impl Update {
 
     // The targets tree, steps 8 to 10.
 
-    /// Asks for everything the snapshot lists and we need, at once, as far as the first round did not bring it.
+    /// Asks for everything the snapshot lists and we need, at once, as far as the first round did not bring it and it
+    /// fits into what the run may read.
     fn fetch_ahead(&mut self, snapshot: &Snapshot) -> Result<(), Pause> {
         let mut wanted = vec![(Role::Targets, &snapshot.targets)];
         for name in self.needed_delegations() {
@@ -476,11 +512,13 @@ impl Update {
 
     fn ask_ahead(&mut self, wanted: Vec<(Role, &Meta)>) -> Result<(), Pause> {
         let mut requests = Vec::new();
+        let mut room = self.room();
         for (role, meta) in wanted {
             let form = Form::Hash(meta.sha256);
             let known =
                 self.pooled(&role, meta).is_some() || self.asked.contains(&(role.clone(), form.clone()));
-            if !known && meta.length <= self.task.limits.targets_bytes {
+            if !known && meta.length <= self.task.limits.targets_bytes.min(room) {
+                room -= meta.length;
                 self.asked.insert((role.clone(), form.clone()));
                 requests.push(Request {
                     limit: meta.length,

@@ -1,10 +1,10 @@
 //! One test for each row of the threat table (notary-v1 §9) that concerns a verifier, named after the attack.
 //! Rows about transport are in `notary.rs`, rows about workloads in `admission.rs`.
 
-use countersign::tuf::{Conditions, Error, Pin};
+use countersign::tuf::{Conditions, Error, Limits, Pin};
 use serde_json::{Value, json};
 
-use crate::repo::{Authority, Delegation, Files, GUN, Key, Repo, alice, digest};
+use crate::repo::{Authority, Delegation, Files, GUN, Key, Pair, Repo, alice, digest};
 use crate::verify::{View, lookup, requiring, resolve};
 
 fn fixture(name: &str) -> String {
@@ -124,6 +124,24 @@ fn fast_forward_ends_with_a_rotation_of_the_servers_keys() {
         View::new().verdict(&Repo::new().version("timestamp", huge + 1).publish()),
         "malformed"
     );
+}
+
+// T6: the roots of an interrupted run are kept, and so what they make us forget must be forgotten with them.
+#[test]
+fn fast_forward_ends_even_if_the_run_that_sees_the_rotation_is_interrupted() {
+    let huge = (1 << 53) - 1;
+    let mut files = Repo::new().version("timestamp", huge).publish();
+    let seen = View::new().having_seen(&files);
+    let mut healed = Repo::new().version("root", 2).version("targets", 2);
+    healed.timestamp = Key::ed25519(40);
+    healed.publish_to(&mut files);
+    let interrupted = seen.run_against(|path| {
+        let kept = files.0.get(path).filter(|_| !path.starts_with("targets"));
+        kept.cloned()
+    });
+    assert_eq!(interrupted.result.unwrap_err().reason(), "missing");
+    let rooted = seen.after(interrupted.roots.unwrap());
+    assert_eq!(rooted.verdict(&files), "accepted");
 }
 
 // T6: a rotation of targets keys forgets nothing.
@@ -289,6 +307,73 @@ fn endless_metadata_is_refused_at_the_limits() {
     assert_eq!(View::new().verdict(&deep.publish()), "malformed");
 }
 
+// T10: what is asked for at once is in memory at once.
+#[test]
+fn no_round_asks_for_more_than_a_run_may_read() {
+    let most = 64 << 20;
+    let mut repo = Repo::new();
+    let mut view = View::new().attribution();
+    for n in 0..20 {
+        let name = format!("signer{n}");
+        view = view.signer(&name);
+        repo.delegations.push(Delegation::new(&name, &[alice()], &[]));
+        repo.delegations
+            .push(Delegation::new(&format!("other{n}"), &[alice()], &[]));
+    }
+    let outcome = view.run(&repo.publish());
+    assert!(outcome.result.is_ok());
+    assert!(
+        outcome.bytes.iter().all(|bytes| *bytes <= most),
+        "{:?}",
+        outcome.bytes
+    );
+    // A server that holds the snapshot key may claim any length.
+    let endless = repo.edit("snapshot", |snapshot| {
+        for (name, meta) in snapshot["meta"].as_object_mut().unwrap() {
+            if name.starts_with("targets/") {
+                meta["length"] = (16 << 20).into();
+            }
+        }
+    });
+    let outcome = view.run(&endless.publish());
+    assert!(outcome.result.is_err());
+    assert!(
+        outcome.bytes.iter().all(|bytes| *bytes <= most),
+        "{:?}",
+        outcome.bytes
+    );
+}
+
+// T10: every round runs over the chain again, so a walk of a thousand versions must not take a hundred rounds.
+#[test]
+fn a_long_walk_takes_few_rounds() {
+    let limits = Limits {
+        roots: 200,
+        ..Limits::default()
+    };
+    let server = |path: &str| {
+        let version: u64 = match path.strip_suffix("root.json")? {
+            "" => limits.roots,
+            version => version.strip_suffix('.')?.parse().ok()?,
+        };
+        Repo::new()
+            .version("root", version)
+            .publish()
+            .0
+            .remove("root.json")
+    };
+    let foreign = View::pinned(Pin::keys([Key::p256(9).pem().as_str()]).unwrap());
+    let outcome = foreign.limits(|own| *own = limits).run_against(server);
+    assert_eq!(outcome.result.unwrap_err().reason(), "pin");
+    assert!(outcome.rounds.len() < 8, "{} rounds", outcome.rounds.len());
+    let most = limits.total_bytes;
+    assert!(
+        outcome.bytes.iter().all(|bytes| *bytes <= most),
+        "{:?}",
+        outcome.bytes
+    );
+}
+
 // T10: a root that claims a huge version does not make us ask for all before it.
 #[test]
 fn an_endless_chain_of_roots_is_refused() {
@@ -450,6 +535,27 @@ fn one_private_key_in_two_certificates_counts_once() {
         ..Delegation::new("releases", &keys, &[("2.0", "two")])
     });
     assert_eq!(View::new().verdict(&raw_and_certified.publish()), "threshold");
+}
+
+// T19: a compressed point would be a second id for one key; the reference reads uncompressed ones only.
+#[test]
+fn a_second_spelling_of_a_key_is_not_a_second_key() {
+    let key = Key::p256(5);
+    let Pair::P256(pair) = &*key.pair else {
+        unreachable!()
+    };
+    let point = pair.verifying_key().to_sec1_point(true);
+    let prefix = hex::decode("3039301306072a8648ce3d020106082a8648ce3d030107032200").unwrap();
+    let compressed = Key {
+        public: [prefix.as_slice(), point.as_bytes()].concat(),
+        ..key.clone()
+    };
+    let mut repo = Repo::new();
+    repo.delegations.push(Delegation {
+        threshold: 2,
+        ..Delegation::new("releases", &[key, compressed], &[])
+    });
+    assert_eq!(View::new().verdict(&repo.publish()), "threshold");
 }
 
 // T20
@@ -793,6 +899,21 @@ fn first_use_is_trusted_only_if_asked_and_only_once() {
     other.root = vec![Key::p256(9).certified(GUN)];
     assert_eq!(seen.verdict(&other.publish()), "equivocation");
     assert_eq!(seen.verdict(&other.version("root", 2).publish()), "root_chain");
+}
+
+// T10: a message that is kept and logged does not repeat whatever a certificate says.
+#[test]
+fn long_names_in_certificates_are_not_repeated_at_length() {
+    let mut repo = Repo::new();
+    let long = "x".repeat(20_000);
+    repo.root = (1..=9).map(|seed| Key::p256(seed).certified(&long)).collect();
+    let error = View::new().run(&repo.publish()).result.unwrap_err();
+    assert_eq!(error.reason(), "name");
+    assert!(
+        error.to_string().len() < 1_000,
+        "{} bytes",
+        error.to_string().len()
+    );
 }
 
 // T33
@@ -1205,7 +1326,7 @@ fn verified_roots_are_kept_even_if_the_rest_fails() {
         .publish_to(&mut files);
     let outcome = View::new().run(&files);
     assert!(matches!(outcome.result, Err(Error::Threshold { .. })));
-    assert_eq!(outcome.roots.unwrap().len(), 3);
+    assert_eq!(outcome.roots.unwrap().roots.len(), 3);
 }
 
 #[test]
@@ -1312,4 +1433,16 @@ fn a_refusal_suggests_signed_tags_that_look_alike() {
         .similar(&"1.2".parse().unwrap());
     let similar: Vec<_> = similar.iter().map(ToString::to_string).collect();
     assert_eq!(similar, ["1.0", "1.1", "1.10"]);
+}
+
+// Comparing is slow, and users choose what is compared: far away in the order nothing is looked at.
+#[test]
+fn a_refusal_does_not_compare_a_hundred_thousand_tags() {
+    let mut repo = Repo::new();
+    for n in 0..1_100 {
+        repo = repo.tag(&format!("m{n:04}"), "x");
+    }
+    let collection = View::new().collection(&repo.tag("n-v1", "far").publish());
+    assert_eq!(collection.similar(&"lv1".parse().unwrap()), []);
+    assert_eq!(collection.entries(), 1_103);
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::repo::{Files, GUN, Key, NOW, Repo, digest};
+use crate::repo::{Delegation, Files, GUN, Key, NOW, Repo, alice, digest};
 use crate::trust_server::{Fault, TrustServer};
 
 /// Files that a first look asks for: timestamp, root, snapshot, targets, targets/releases.
@@ -331,6 +331,36 @@ async fn only_an_outage_excuses_stale_metadata() {
 }
 
 #[tokio::test]
+async fn an_outage_does_not_bring_back_what_the_server_disowned_not_even_from_the_store() {
+    for (what, answer) in [("gone", 404), ("login refused", 401), ("forbidden", 403)] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = serving(&Repo::new()).await;
+        let setup = || {
+            Setup::of(&server)
+                .with("maxStaleness", json!("12h"))
+                .kept_in(dir.path())
+        };
+        let bench = setup().start();
+        bench.ask("GUN:1.0").await.unwrap();
+        server.misbehave("", Fault::Status(answer, Vec::new(), String::new()));
+        advance(Duration::from_secs(61)).await;
+        bench.ask("GUN:1.0").await.unwrap_err();
+        server.behave();
+        server.misbehave("", Fault::Status(503, Vec::new(), String::new()));
+        advance(LATER).await;
+        assert_eq!(bench.word("GUN:1.0").await, "server_error", "{what}");
+        assert_eq!(
+            setup().start().word("GUN:1.0").await,
+            "server_error",
+            "{what}, restarted"
+        );
+        server.behave();
+        advance(LATER).await;
+        assert_eq!(bench.word("GUN:1.0").await, digest("one"), "{what}, and back");
+    }
+}
+
+#[tokio::test]
 async fn an_untrusted_answer_is_not_overridden_by_what_was_trusted_before() {
     let server = serving(&Repo::new()).await;
     let bench = Setup::of(&server).with("maxStaleness", json!("12h")).start();
@@ -436,6 +466,28 @@ async fn two_processes_on_one_state_let_the_higher_version_win() {
     serve(&server, &Repo::new().all_versions(5).publish());
     advance(Duration::from_secs(61)).await;
     assert_eq!(one.word("GUN:1.0").await, "rollback");
+    // What the other process has in memory is what the server serves; but version 6 has been seen.
+    assert_eq!(two.word("GUN:1.0").await, "rollback");
+}
+
+#[tokio::test]
+async fn verifiers_that_need_different_signers_of_one_repository_do_not_refuse_each_other() {
+    let names = ["a", "b", "c", "d", "e"];
+    let mut repo = Repo::new();
+    let mut verifiers = Vec::new();
+    let server = TrustServer::start().await;
+    for name in names {
+        repo.delegations
+            .push(Delegation::new(name, &[alice()], &[("1.0", "one")]));
+        let root = json!({"keys": [Key::p256(1).pem()]});
+        verifiers.push(json!({"name": name,
+            "notary": {"server": server.url(), "root": root, "signers": [{"name": name}]}}));
+    }
+    serve(&server, &repo.publish());
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let bench = Bench::start(options(NOW), store, &json!(verifiers), &json!({"allOf": names}));
+    assert_eq!(bench.word("GUN:1.0").await, digest("one"));
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use countersign::tuf::{
     Answer, Collection, Conditions, Error, Limits, Pin, RequiredSigner, Resolution, Role, State, Step, Task,
     Unsigned, Update, Verified,
@@ -24,8 +23,10 @@ pub struct Outcome {
     pub result: Result<Verified, Error>,
     /// The paths asked for in each round.
     pub rounds: Vec<Vec<String>>,
-    /// Roots that may be kept whatever came of the rest.
-    pub roots: Option<Vec<Bytes>>,
+    /// The bytes that the answers of each round may have.
+    pub bytes: Vec<u64>,
+    /// What may be kept whatever came of the rest: the roots.
+    pub roots: Option<State>,
 }
 
 impl View {
@@ -99,8 +100,9 @@ impl View {
     /// Looks at whatever `server` answers for a path; `None` is a 404.
     pub fn run_against(&self, server: impl Fn(&str) -> Option<Vec<u8>>) -> Outcome {
         let (mut update, mut requests) = Update::begin(self.task.clone(), self.prior.clone());
-        let mut rounds = Vec::new();
+        let (mut rounds, mut bytes) = (Vec::new(), Vec::new());
         loop {
+            bytes.push(requests.iter().map(|request| request.limit).sum());
             rounds.push(requests.iter().map(countersign::tuf::Request::path).collect());
             assert!(
                 rounds.len() < 200,
@@ -115,13 +117,14 @@ impl View {
                 })
                 .collect();
             let step = update.supply(answers);
-            let roots = update.trusted_roots().map(<[Bytes]>::to_vec);
+            let roots = update.trusted_roots().cloned();
             match step {
                 Ok(Step::Fetch(more)) => requests = more,
                 Ok(Step::Done(verified)) => {
                     return Outcome {
                         result: Ok(*verified),
                         rounds,
+                        bytes,
                         roots,
                     };
                 }
@@ -129,6 +132,7 @@ impl View {
                     return Outcome {
                         result: Err(error),
                         rounds,
+                        bytes,
                         roots,
                     };
                 }
