@@ -77,22 +77,22 @@ enum Weight {
     Deny,
 }
 
-/// An object of ours that cannot be read (ADM-67).
-pub(super) fn unreadable(stance: Stance, error: &Unreadable) -> Decision {
+/// An object of ours that cannot be read (ADM-67), where what is wrong has `mode`.
+pub(super) fn unreadable(stance: Stance, mode: Mode, error: &Unreadable) -> Decision {
     let text = format!("the object cannot be read: {error}");
-    let ruling = match stance {
-        Stance::Pin => Ruling::allowed(),
-        Stance::Enforce => Ruling::Denied {
+    let ruling = match (stance, mode) {
+        (Stance::Pin, _) => Ruling::allowed(),
+        (Stance::Enforce, Mode::Enforce) => Ruling::Denied {
             status: Status::BadRequest,
             message: verdict::message(&[Complaint::new(&text, "")]),
         },
-        Stance::Report | Stance::Advise | Stance::Mention => Ruling::Allowed {
+        (Stance::Enforce | Stance::Report | Stance::Advise | Stance::Mention, _) => Ruling::Allowed {
             patch: None,
             warnings: verdict::warnings([would_be_denied(&text)]),
         },
     };
     Decision {
-        would_deny: stance == Stance::Report,
+        would_deny: matches!(stance, Stance::Enforce | Stance::Report),
         error: Some(text),
         ..Decision::of(ruling, "unreadable_object")
     }
