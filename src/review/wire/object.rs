@@ -175,7 +175,7 @@ mod tests {
         let container = r#"{"name":"a","image":"nginx","resources":{}}"#;
         let pod = format!(
             r#"{{"spec":{{"containers":[{}]}}}}"#,
-            [container; 10_000].join(",")
+            vec![container; 10_000].join(",")
         );
         let read = kept(&pod).unwrap();
         assert_eq!(read["spec"]["containers"].as_array().unwrap().len(), 10_000);
