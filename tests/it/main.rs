@@ -1,5 +1,12 @@
 //! Integration tests: the program and its library against peers that these tests play themselves, on loopback.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, unreachable_pub, reason = "these are tests")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "these are tests"
+)]
 
 #[path = "../support/repo.rs"]
 mod repo;
@@ -11,6 +18,7 @@ mod trust_server;
 mod verify;
 
 mod admission;
+mod cli;
 mod drain;
 mod layers;
 mod notary;
