@@ -45,6 +45,8 @@ impl Protocol {
 pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) stage: watch::Receiver<Stage>,
+    /// Whether every place for a connection is taken.
+    pub(super) full: watch::Receiver<bool>,
     pub(super) tasks: TaskTracker,
 }
 
@@ -110,7 +112,12 @@ fn mark(response: &mut Response<Body>, protocol: Protocol, last: bool) {
 async fn leave(protocol: Protocol, opened: Stage, once: bool, progress: &Progress, shared: &Shared) {
     let mut stage = shared.stage.clone();
     match protocol {
-        Protocol::Http1 => reached(&mut stage, Stage::Closing).await,
+        Protocol::Http1 => {
+            tokio::select! {
+                () = reached(&mut stage, Stage::Closing) => {}
+                () = displaced(progress, shared) => {}
+            }
+        }
         Protocol::Http2 => {
             // A connection that was opened to this stage is there for a request; it gets an answer first.
             let limit = if opened == Stage::Serving {
@@ -124,6 +131,7 @@ async fn leave(protocol: Protocol, opened: Stage, once: bool, progress: &Progres
                 () = reached(&mut stage, limit) => {}
                 () = served, if once || opened > Stage::Serving => {}
                 () = idle(progress, shared.limits.idle) => {}
+                () = displaced(progress, shared) => {}
             }
         }
     }
@@ -134,6 +142,19 @@ async fn reached(stage: &mut watch::Receiver<Stage>, wanted: Stage) {
         // Nobody is left who could advance it.
         std::future::pending::<()>().await;
     }
+}
+
+/// Waits until others want this connection's place and it has no use for it.
+async fn displaced(progress: &Progress, shared: &Shared) {
+    let mut full = shared.full.clone();
+    while full.wait_for(|full| *full).await.is_ok() {
+        idle(progress, shared.limits.idle_when_full).await;
+        if *full.borrow() {
+            return;
+        }
+    }
+    // Nobody accepts connections any more.
+    std::future::pending().await
 }
 
 /// Waits until no request has run for `limit`.

@@ -16,6 +16,7 @@ mod trust_server;
 mod verify;
 
 mod admission;
+mod cli;
 mod docs;
 mod drain;
 mod layers;
