@@ -1,6 +1,13 @@
 //! Integration tests: the program and its library against peers that these tests play themselves, on loopback.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, unreachable_pub, reason = "these are tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "these are tests"
+)]
 
+#[path = "../fuzz/targets/all.rs"]
+mod fuzz_targets;
 #[path = "../support/repo.rs"]
 mod repo;
 #[path = "../support/tls.rs"]
@@ -12,6 +19,7 @@ mod verify;
 
 mod admission;
 mod drain;
+mod fuzz;
 mod layers;
 mod notary;
 mod policy;
