@@ -274,9 +274,10 @@ async fn watch(
             error!(error = %faults, "policies not usable: the last good ones stay in force");
             return;
         }
-        metrics.policy_reload("ok");
-        info!(policies = set.policies().len(), "policies read again");
+        let count = set.policies().len();
         policies.store(Arc::new(set));
+        metrics.policy_reload("ok");
+        info!(policies = count, "policies read again");
     };
     files.watch(adopt).await;
 }
