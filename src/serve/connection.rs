@@ -86,6 +86,11 @@ where
             connection.as_mut().graceful_shutdown();
             timeout(shared.limits.request_time + CLOSING, connection).await
         }
+        // Nothing runs, and a peer that is silent would not hear of it either.
+        () = displaced(&progress, shared) => {
+            connection.as_mut().graceful_shutdown();
+            timeout(shared.limits.idle_when_full, connection).await
+        }
     };
     match ended {
         Ok(Ok(())) => {}
@@ -112,12 +117,7 @@ fn mark(response: &mut Response<Body>, protocol: Protocol, last: bool) {
 async fn leave(protocol: Protocol, opened: Stage, once: bool, progress: &Progress, shared: &Shared) {
     let mut stage = shared.stage.clone();
     match protocol {
-        Protocol::Http1 => {
-            tokio::select! {
-                () = reached(&mut stage, Stage::Closing) => {}
-                () = displaced(progress, shared) => {}
-            }
-        }
+        Protocol::Http1 => reached(&mut stage, Stage::Closing).await,
         Protocol::Http2 => {
             // A connection that was opened to this stage is there for a request; it gets an answer first.
             let limit = if opened == Stage::Serving {
@@ -131,7 +131,6 @@ async fn leave(protocol: Protocol, opened: Stage, once: bool, progress: &Progres
                 () = reached(&mut stage, limit) => {}
                 () = served, if once || opened > Stage::Serving => {}
                 () = idle(progress, shared.limits.idle) => {}
-                () = displaced(progress, shared) => {}
             }
         }
     }
@@ -154,7 +153,7 @@ async fn displaced(progress: &Progress, shared: &Shared) {
         }
     }
     // Nobody accepts connections any more.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Waits until no request has run for `limit`.
