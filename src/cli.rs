@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod duration;
 mod policy_flags;
+mod trust;
 mod trust_flags;
 mod verify;
 mod webhook;
@@ -27,6 +28,8 @@ enum Command {
     ///
     /// Exits with 0 if it is trusted, 1 if not, 2 on wrong usage or configuration, 3 if that could not be found out.
     Verify(Box<verify::Args>),
+    /// Looks after what is remembered of repositories.
+    Trust(trust::Args),
     /// Prints the custom resource definitions of the policies, for kubectl apply.
     Crds,
 }
@@ -49,6 +52,7 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Webhook(args) => webhook::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Trust(args) => trust::run(&args),
         Command::Crds => print(&crate::policy::crds_yaml()).map(|()| Status::Success),
     };
     let status = outcome.unwrap_or_else(|error| {

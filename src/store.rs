@@ -161,6 +161,27 @@ impl Store {
         }
     }
 
+    /// Forgets `gun`, on `server` or on all: the audited way out when a repository was meant to begin anew
+    /// (notary-v1 §4.8). Says what was forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the database cannot be read or written.
+    pub fn forget(&self, server: Option<&str>, gun: &Gun) -> Result<Vec<Forgotten>, StoreError> {
+        let mut connection = self.lock();
+        let mut attempt = || {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let forgotten = remembered(&transaction, server, gun)?;
+            for table in ["repository", "root", "role"] {
+                let clear = format!("DELETE FROM {table} WHERE gun = ?1 AND (?2 IS NULL OR server = ?2)");
+                transaction.execute(&clear, params![gun.as_str(), server])?;
+            }
+            transaction.commit()?;
+            Ok(forgotten)
+        };
+        attempt().map_err(|source| StoreError::Access { source })
+    }
+
     /// Runs `change` in one transaction, if the repository is still at the revision that was loaded.
     fn write(
         &self,
@@ -186,6 +207,45 @@ impl Store {
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What was remembered of a repository, for the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Base URL of the trust server.
+    pub server: String,
+    /// Roots in the chain.
+    pub roots: i64,
+    /// Each role and the highest version seen of it.
+    pub versions: Vec<(String, i64)>,
+}
+
+fn remembered(
+    transaction: &Transaction<'_>,
+    server: Option<&str>,
+    gun: &Gun,
+) -> rusqlite::Result<Vec<Forgotten>> {
+    let known = "SELECT server, (SELECT count(*) FROM root r WHERE r.server = p.server AND r.gun = p.gun)
+        FROM repository p WHERE gun = ?1 AND (?2 IS NULL OR server = ?2) ORDER BY server";
+    let mut query = transaction.prepare(known)?;
+    let found = query.query_map(params![gun.as_str(), server], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })?;
+    let found = found.collect::<rusqlite::Result<Vec<(String, i64)>>>()?;
+    let mut query =
+        transaction.prepare("SELECT role, version FROM role WHERE server = ? AND gun = ? ORDER BY role")?;
+    let with_versions = found.into_iter().map(|(server, roots)| {
+        let versions = query.query_map(params![server, gun.as_str()], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+        let versions = versions.collect::<rusqlite::Result<_>>()?;
+        Ok(Forgotten {
+            server,
+            roots,
+            versions,
+        })
+    });
+    with_versions.collect()
 }
 
 fn make_private_directory(dir: &Path) -> std::io::Result<()> {

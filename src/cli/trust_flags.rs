@@ -84,10 +84,20 @@ impl TrustFlags {
 
     /// The policy they amount to: every image must be verified. `docker_config` is used if none is given.
     pub(super) fn policy(&self, docker_config: Option<&Path>) -> anyhow::Result<PolicySet> {
-        if self.root_key.is_empty() && self.root_key_id.is_empty() && self.root_ca.is_none() && !self.tofu {
-            bail!(
+        let anchors = [
+            !self.root_key.is_empty(),
+            !self.root_key_id.is_empty(),
+            self.root_ca.is_some(),
+            self.tofu,
+        ];
+        match anchors.into_iter().filter(|given| *given).count() {
+            0 => bail!(
                 "nothing says whom to trust: give --policy, --root-key, --root-key-id, --root-ca or --tofu"
-            );
+            ),
+            1 => {}
+            _ => bail!(
+                "give only one of --root-key, --root-key-id, --root-ca and --tofu: each is another way to trust"
+            ),
         }
         let policy = json!({
             "apiVersion": "countersign.dev/v1alpha1", "kind": "ClusterTrustPolicy", "metadata": {"name": NAME},

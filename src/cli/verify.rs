@@ -67,6 +67,8 @@ struct Verdict {
     reason: &'static str,
     message: String,
     similar: Vec<String>,
+    /// Age of the metadata, if the trust server could not be asked.
+    stale: Option<Duration>,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
@@ -171,6 +173,7 @@ impl Verdict {
             digest: Some(pinned.digest().clone()),
             role: pinned.role().map(str::to_owned),
             signers: pinned.signers().to_vec(),
+            stale: pinned.stale(),
             ..Self::plain(Status::Success, reason, &message)
         }
     }
@@ -214,6 +217,7 @@ impl Verdict {
             reason,
             message: printable(message, usize::MAX),
             similar: Vec::new(),
+            stale: None,
         }
     }
 
@@ -256,6 +260,7 @@ impl Verdict {
             "reason": self.reason,
             "message": self.message,
             "similar": self.similar,
+            "staleSeconds": self.stale.map(|age| age.as_secs()),
         })
     }
 
@@ -267,6 +272,12 @@ impl Verdict {
 }
 
 fn show(args: &Args, image: &Reference, verdict: &Verdict) -> anyhow::Result<()> {
+    if let Some(age) = verdict.stale {
+        complain(&format!(
+            "warning: the trust server could not be asked: its metadata is {}s old",
+            age.as_secs()
+        ));
+    }
     match args.output {
         Output::Json => print(&verdict.json(args, image).to_string()),
         Output::Text if verdict.status == Status::Success => print(&verdict.reference(image).to_string()),

@@ -82,6 +82,48 @@ fn what_is_loaded_is_of_one_revision_while_another_process_writes() {
 }
 
 #[test]
+fn a_repository_is_forgotten_on_one_server_or_on_all_and_no_other_is() {
+    let store = Store::memory().unwrap();
+    let other: Gun = "registry.example.com/team/other".parse().unwrap();
+    for (server, gun) in [
+        (SERVER, gun()),
+        ("https://two.example.com/", gun()),
+        (SERVER, other.clone()),
+    ] {
+        store.save(server, &gun, &Record::default(), &state(3)).unwrap();
+    }
+    let forgotten = store.forget(Some(SERVER), &gun()).unwrap();
+    assert_eq!(forgotten.len(), 1);
+    assert_eq!((forgotten[0].roots, forgotten[0].versions.len()), (4, 3));
+    assert_eq!(forgotten[0].versions[0], ("targets".to_owned(), 3));
+    assert!(store.load(SERVER, &gun()).unwrap().state.is_empty());
+    assert_eq!(
+        store.forget(None, &gun()).unwrap()[0].server,
+        "https://two.example.com/"
+    );
+    assert_eq!(store.forget(None, &gun()).unwrap(), []);
+    assert_eq!(store.load(SERVER, &other).unwrap().state.seen, state(3).seen);
+}
+
+#[test]
+#[cfg(unix)]
+fn nobody_else_may_read_the_state() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("state")).unwrap();
+    store.save(SERVER, &gun(), &Record::default(), &state(1)).unwrap();
+    for entry in fs::read_dir(dir.path().join("state")).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(
+            entry.metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{:?}",
+            entry.path()
+        );
+    }
+}
+
+#[test]
 fn in_memory_no_files_are_kept() {
     let store = Store::memory().unwrap();
     store.save(SERVER, &gun(), &Record::default(), &state(1)).unwrap();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -34,6 +35,7 @@ pub struct Metrics {
     upstream_seconds: Histograms<Upstream>,
     trust_fetch_seconds: Histograms<Outcome>,
     metadata_expiry: Arc<Nearest>,
+    clock_skew: Gauge<f64, AtomicU64>,
     stale_served: Counter,
     policy_ready: Gauge,
     policy_reloads: Family<Outcome, Counter>,
@@ -133,6 +135,12 @@ impl Default for Metrics {
             ),
             trust_fetch_seconds: seconds(r, "trust_fetch_duration", "Time to fetch a repository's metadata"),
             metadata_expiry,
+            clock_skew: add(
+                r,
+                "trust_server_clock_skew_seconds",
+                "How far the clock of the trust server that answered last was ahead of ours",
+                Gauge::default(),
+            ),
             stale_served: add(
                 r,
                 "stale_served",
@@ -264,6 +272,11 @@ impl Metrics {
         self.metadata_expiry.set(epoch_seconds);
     }
 
+    /// How far a trust server's clock was ahead of ours when it last answered, in seconds; negative if behind (T44).
+    pub fn clock_skew(&self, seconds: f64) {
+        self.clock_skew.set(seconds);
+    }
+
     /// An image was admitted on verified metadata that could not be refreshed (design §9.5).
     pub fn stale_served(&self) {
         self.stale_served.inc();
@@ -355,8 +368,8 @@ impl Metrics {
         }
         for (result, reason) in [
             ("trusted", "signed"),
-            ("denied", "unsigned"),
-            ("unavailable", "unreachable"),
+            ("denied", "tag_not_signed"),
+            ("unavailable", "network"),
         ] {
             let verifier = "notary";
             drop(

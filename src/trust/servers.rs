@@ -19,7 +19,7 @@ use crate::telemetry::Metrics;
 /// Servers kept at most. Without a configured server each registry an image names is one, so users choose them.
 const MOST: u64 = 256;
 /// How long an unused one is kept.
-const IDLE: Duration = Duration::from_hours(1);
+const IDLE: Duration = Duration::from_secs(3600);
 
 /// Every server in use.
 pub(super) struct Servers {

@@ -17,7 +17,9 @@ pub enum Error {
         gun: Gun,
     },
     /// We have seen trust data of this repository, and now the server says there is none (T5).
-    #[error("the trust data of {gun} is gone from the server; if that is intended, reset trust for it")]
+    #[error(
+        "the trust data of {gun} is gone from the server; if that is intended, run countersign trust reset"
+    )]
     Gone {
         /// The repository.
         gun: Gun,

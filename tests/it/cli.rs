@@ -145,7 +145,7 @@ async fn a_signed_image_is_printed_with_its_digest() {
         json!({
             "image": format!("{GUN}:2.0"), "reference": format!("{GUN}:2.0@{}", digest("two")), "verdict": "trusted",
             "digest": digest("two"), "role": "targets/releases", "signers": ["alice"], "reason": "signed",
-            "message": message, "similar": [],
+            "message": message, "similar": [], "staleSeconds": null,
         })
     );
 }
@@ -362,6 +362,23 @@ async fn a_rollback_between_two_runs_is_noticed_where_there_is_a_state_dir() {
         (Some(1), &json!("rollback")),
         "{rolled_back:?}"
     );
+    let reset = async || {
+        let mut command = countersign();
+        command.args(["trust", "reset", GUN, "--state-dir"]).arg(&state);
+        run(&mut command).await
+    };
+    let forgot = reset().await;
+    assert_eq!(forgot.status, Some(0), "{forgot:?}");
+    assert!(
+        forgot.out.contains("timestamp 7") && forgot.out.contains(world.server.url()),
+        "{forgot:?}"
+    );
+    assert_eq!(reset().await.status, Some(1), "nothing is known any more");
+    assert_eq!(
+        run(&mut with_state()).await.status,
+        Some(0),
+        "the way out when it was meant"
+    );
     std::fs::write(
         state.join("trust.db"),
         "not a database, and long enough to be read as the head of one",
@@ -373,6 +390,34 @@ async fn a_rollback_between_two_runs_is_noticed_where_there_is_a_state_dir() {
         (Some(2), ""),
         "forgetting is how rollbacks succeed: {broken:?}"
     );
+}
+
+/// Design §9.5: `verify` always asks, unless told that age is no matter; then it says how old.
+#[tokio::test]
+async fn stale_metadata_serves_only_on_request_and_says_so() {
+    let world = World::new(&Repo::new()).await;
+    let state = world.path("state");
+    let with_state = |more: &[&str]| {
+        let mut command = world.verify("1.0");
+        command
+            .arg("--state-dir")
+            .arg(&state)
+            .args(["--output", "json"])
+            .args(more);
+        command
+    };
+    run(&mut with_state(&[])).await;
+    world
+        .server
+        .misbehave("", Fault::Status(500, Vec::new(), String::new()));
+    assert_eq!(run(&mut with_state(&[])).await.status, Some(3));
+    let stale = run(&mut with_state(&["--max-staleness", "1h"])).await;
+    assert_eq!(
+        (stale.status, &stale.json()["staleSeconds"]),
+        (Some(0), &json!(0)),
+        "{stale:?}"
+    );
+    assert!(stale.err.contains("could not be asked"), "{stale:?}");
 }
 
 #[tokio::test]

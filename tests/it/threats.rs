@@ -1145,6 +1145,22 @@ fn weak_certificates_never_count() {
     );
 }
 
+// §4.4 step 2: root keys come in leaf certificates; the reference asks nothing like it of delegations.
+#[test]
+fn an_authority_is_no_root_certificate_but_may_be_a_signers() {
+    let mut repo = Repo::new();
+    repo.root = vec![Key::p256(1).in_authority_certificate(GUN)];
+    assert_eq!(View::new().verdict(&repo.publish()), "certificate");
+    let mut repo = Repo::new();
+    let alice = alice().in_authority_certificate("alice");
+    repo.delegations
+        .push(Delegation::new("releases", &[alice], &[("2.0", "two")]));
+    assert_eq!(
+        lookup(&View::new().collection(&repo.publish()), "2.0"),
+        digest("two")
+    );
+}
+
 // T53
 #[test]
 fn an_entry_without_sha256_is_unusable_and_hides_nothing() {

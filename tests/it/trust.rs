@@ -304,6 +304,45 @@ async fn verified_metadata_serves_through_an_outage_as_long_as_the_policy_allows
 }
 
 #[tokio::test]
+async fn a_refusal_from_fresh_memory_stands_though_the_server_has_gone_away() {
+    let server = serving(&Repo::new()).await;
+    let bench = Setup::of(&server).start();
+    bench.ask("GUN:1.0").await.unwrap();
+    server.misbehave("", Fault::Status(500, Vec::new(), String::new()));
+    advance(LATER).await;
+    let refusal = bench.ask("GUN:1.2").await.unwrap_err();
+    assert_eq!(
+        (refusal.kind(), refusal.reason()),
+        (Kind::Untrusted, "tag_not_signed"),
+        "known, not unavailable"
+    );
+}
+
+#[tokio::test]
+async fn a_repository_that_began_anew_is_denied_until_its_trust_is_reset() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serving(&Repo::new().all_versions(5)).await;
+    let bench = Setup::of(&server).kept_in(dir.path()).start();
+    bench.ask("GUN:1.0").await.unwrap();
+    let mut anew = Repo::new();
+    anew.root = vec![Key::p256(1).certified_until(GUN, (2001, 2099))];
+    serve(&server, &anew.publish());
+    advance(Duration::from_secs(61)).await;
+    assert_eq!(bench.word("GUN:1.0").await, "equivocation");
+    let forgotten = Store::open(dir.path())
+        .unwrap()
+        .forget(None, &GUN.parse().unwrap())
+        .unwrap();
+    assert_eq!(forgotten.len(), 1);
+    advance(LATER).await;
+    assert_eq!(
+        bench.word("GUN:1.0").await,
+        digest("one"),
+        "the running engine takes notice"
+    );
+}
+
+#[tokio::test]
 async fn only_an_outage_excuses_stale_metadata() {
     for (what, status, kind, reason) in [
         ("gone", 404, Kind::Untrusted, "trust_data_gone"),

@@ -152,6 +152,13 @@ impl Key {
         self.wrapped(pem)
     }
 
+    /// This key in a certificate that says it is an authority, as OpenSSL makes them unless told otherwise.
+    pub fn in_authority_certificate(&self, name: &str) -> Self {
+        let mut parameters = parameters(name, 2000, 2100);
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        self.wrapped(&parameters.self_signed(&self.rcgen()).unwrap().pem())
+    }
+
     /// This key in a certificate that `authority` issued.
     pub fn issued(&self, name: &str, authority: &Authority) -> Self {
         let mut parameters = parameters(name, 2000, 2100);

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span, debug, info, warn};
 
 use super::super::memory::{Failure, Key, Known};
+use super::super::options::Clock;
 use super::super::outcome::Refusal;
 use super::super::remote::{Remote, Setback};
 use super::super::servers::Connection;
@@ -19,7 +20,7 @@ use crate::tuf::{self, Answer};
 
 /// How often the store is told that a server still vouches for what is there: staleness after a restart is counted
 /// from then, and writing costs a disk sync.
-const CONFIRM: Duration = Duration::from_mins(10);
+const CONFIRM: Duration = Duration::from_secs(10 * 60);
 
 impl Engine {
     /// Joins the run for this repository, or starts it. The run is a task of its own: it ends by its own deadline,
@@ -82,7 +83,9 @@ impl Engine {
             connection: &connection,
             store: &self.store,
         };
-        match self.look(&remote, notary, key, now, deadline).await {
+        let looked = self.look(&remote, notary, key, now, deadline).await;
+        self.report_skew(&connection, now);
+        match looked {
             Ok(known) => known.ok_or_else(|| Failure::of(Refusal::crashed(), false)),
             Err(setback) => {
                 remote.note(gun, &setback).await;
@@ -147,6 +150,15 @@ impl Engine {
             asked: Some(Instant::now()),
             confirmed_at,
             ..known
+        }
+    }
+
+    /// What the server's `Date` header says of our clock, which decides what has expired (T44).
+    fn report_skew(&self, connection: &Connection, now: Timestamp) {
+        if self.options.clock == Clock::Real
+            && let Some((theirs, _)) = connection.server.date()
+        {
+            self.metrics.clock_skew(theirs.duration_since(now).as_secs_f64());
         }
     }
 
