@@ -500,7 +500,7 @@ impl Repo {
             ),
             (
                 "targets".to_owned(),
-                self.sign("targets", targets, &[self.targets.clone()]),
+                self.sign("targets", targets, std::slice::from_ref(&self.targets)),
             ),
         ];
         for delegation in self.delegations.iter().filter(|delegation| delegation.published) {
@@ -532,9 +532,9 @@ impl Repo {
             json!({"keyids": ids, "threshold": self.thresholds.get(name).copied().unwrap_or(1)})
         };
         json!({"_type": "Root", "consistent_snapshot": false, "expires": self.expiry("root"), "keys": keys,
-            "roles": {"root": role("root", &self.root), "snapshot": role("snapshot", &[self.snapshot.clone()]),
-                "targets": role("targets", &[self.targets.clone()]),
-                "timestamp": role("timestamp", &[self.timestamp.clone()])},
+            "roles": {"root": role("root", &self.root), "snapshot": role("snapshot", std::slice::from_ref(&self.snapshot)),
+                "targets": role("targets", std::slice::from_ref(&self.targets)),
+                "timestamp": role("timestamp", std::slice::from_ref(&self.timestamp))},
             "version": self.version_of("root")})
     }
 

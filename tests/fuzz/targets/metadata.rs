@@ -5,7 +5,7 @@
 //! anything else.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use countersign::tuf::{
@@ -110,24 +110,24 @@ fn task(first_use: bool) -> Task {
     }
 }
 
-fn honest() -> (Collection, State) {
+/// What the recording says as it is, and what is remembered of it.
+static HONEST: LazyLock<(Collection, State)> = LazyLock::new(|| {
     let files = changed(&[]);
-    let (mut update, requests) = Update::begin(task(false), State::default());
-    let mut requests = requests;
+    let (mut update, mut requests) = Update::begin(task(false), State::default());
     loop {
         match update.supply(answers(requests, &files)).unwrap() {
             Step::Fetch(more) => requests = more,
             Step::Done(verified) => return (verified.collection, verified.state),
         }
     }
-}
+});
 
 fn remembered() -> State {
-    honest().1
+    HONEST.1.clone()
 }
 
 fn assert_same(collection: &Collection) {
-    let honest = honest().0;
+    let honest = &HONEST.0;
     assert!(
         collection.tags().eq(honest.tags()),
         "a change without keys changed the tags"
@@ -149,7 +149,10 @@ fn assert_same(collection: &Collection) {
 /// Runs to its end; `Err` if what the server says is refused.
 fn update(task: &Task, prior: State, files: &Files) -> Result<Collection, ()> {
     let (mut update, mut requests) = Update::begin(task.clone(), prior);
-    for _ in 0..ROUNDS {
+    let mut round = 0;
+    loop {
+        round += 1;
+        assert!(round < ROUNDS, "the update does not come to an end");
         match update.supply(answers(requests, files)) {
             Ok(Step::Fetch(more)) => requests = more,
             Ok(Step::Done(verified)) => return Ok(verified.collection),
@@ -159,7 +162,6 @@ fn update(task: &Task, prior: State, files: &Files) -> Result<Collection, ()> {
             }
         }
     }
-    panic!("the update does not come to an end");
 }
 
 fn answers(requests: Vec<Request>, files: &Files) -> Vec<(Request, Answer)> {

@@ -19,7 +19,7 @@ use crate::trust_server::TrustServer;
 /// Tags of the repository: more than containers of any review.
 const TAGS: usize = 1_000;
 /// Longer than any measurement, so that it stays warm.
-const FRESH: Duration = Duration::from_hours(24);
+const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A webhook without its socket.
 pub struct World {
@@ -84,8 +84,8 @@ impl World {
 }
 
 fn policies(url: &str) -> PolicySet {
-    policy::of(&json!({
+    policy::of(&[json!({
         "verifiers": [{"name": "acme", "notary": {"server": url, "root": {"keys": [Key::p256(1).pem()]}}}],
         "rules": [{"images": ["registry.example.com/**"], "verify": {"anyOf": ["acme"]}}],
-    }))
+    })])
 }

@@ -36,7 +36,7 @@ fn batch<T>(calls: u32, work: &mut impl FnMut() -> T) -> Duration {
 }
 
 fn row(what: &str, unit: &str, work: f64, of: f64) {
-    println!("| {what} | {unit} | {:.2} |", work / of);
+    println!("| {what} | {unit} | {:.3} |", work / of);
 }
 
 /// Measures and prints a Markdown table.
