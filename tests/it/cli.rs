@@ -227,7 +227,7 @@ async fn wrong_usage_is_neither_a_denial_nor_an_outage() {
         (
             "two kinds of anchor",
             vec!["verify", "a", "--tofu", "--root-key-id", "ab"],
-            "exactly one of",
+            "only one of",
         ),
         (
             "no such key",
