@@ -17,5 +17,5 @@ lint: ## Formatting, lints and documentation, warnings as errors
 	cargo clippy --locked --all-targets --features e2e -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 
-bench: ## Measures the hot paths
-	cargo bench --locked
+bench: ## Measures the hot paths, as ratios within one run
+	cargo bench --locked --profile quick --bench hot

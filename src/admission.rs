@@ -98,8 +98,8 @@ impl<V: Verify> Admission<V> {
         // A review carries the name of its namespace, which `select` matches as a label, and no other label.
         let labels = BTreeMap::new();
         let rules = |namespace: &str, image: &Reference| policies.select(namespace, &labels, image);
-        self.answer_under(phase, body, query, &rules, unreadable_mode(&policies))
-            .await
+        let unreadable = |namespace: &str| policies.mode(namespace, &labels);
+        self.answer_under(phase, body, query, &rules, &unreadable).await
     }
 
     /// [`Self::answer`], with the policies as a function.
@@ -109,20 +109,20 @@ impl<V: Verify> Admission<V> {
         body: &[u8],
         query: Option<&str>,
         rules: &(impl Fn(&str, &Reference) -> Vec<Requirement> + Sync),
-        unreadable: Mode,
+        unreadable: &(impl Fn(&str) -> Mode + Sync),
     ) -> Result<Vec<u8>, Malformed> {
         let started = Instant::now();
         let request = wire::parse(body).inspect_err(|_| self.count_malformed(phase, started))?;
         let until = started + deadline(query, self.limit);
+        let namespace = request.namespace.as_str();
         let decision = match plan(phase, &request) {
             Plan::Allow { reason, warning } => Decision::allow(reason, warning),
-            Plan::Refuse { stance, error } => ruling::unreadable(stance, &error),
+            Plan::Refuse { stance, error } => ruling::unreadable(stance, unreadable(namespace), &error),
             Plan::Look { stance, images, name } => {
-                let namespace = request.namespace.as_str();
                 let rules = Rules {
                     select: |image: &Reference| rules(namespace, image),
                     namespace,
-                    unreadable,
+                    unreadable: unreadable(namespace),
                 };
                 let questions = proof::questions(&images, stance, &rules);
                 let findings = proof::find(self.verify.as_ref(), questions, stance.need(), until).await;
@@ -236,16 +236,6 @@ fn display_name(request: &Request<'_>, object: &Value) -> String {
     match start {
         Some(start) if request.name.is_empty() => format!("{start}*"),
         Some(_) | None => request.name.clone(),
-    }
-}
-
-/// What becomes of an image that no rule can be looked up for: where every policy only watches, so do we.
-fn unreadable_mode(policies: &PolicySet) -> Mode {
-    let policies = policies.policies();
-    if !policies.is_empty() && policies.iter().all(|policy| policy.mode == Mode::Audit) {
-        Mode::Audit
-    } else {
-        Mode::Enforce
     }
 }
 

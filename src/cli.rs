@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod duration;
+mod policy_flags;
 mod trust_flags;
 mod verify;
 mod webhook;
@@ -46,7 +47,7 @@ enum Status {
 /// Parses the arguments, runs the command, and says how it ended.
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Webhook(args) => webhook::run(*args),
+        Command::Webhook(args) => webhook::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Crds => print(&crate::policy::crds_yaml()).map(|()| Status::Success),
     };

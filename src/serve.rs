@@ -118,6 +118,7 @@ where
     announce(&listener, admin.as_ref(), bound)?;
 
     let stage = watch::Sender::new(Stage::Serving);
+    let full = watch::Sender::new(false);
     let connections = TaskTracker::new();
     let abort = CancellationToken::new();
     let _cut = abort.clone().drop_guard();
@@ -133,8 +134,10 @@ where
         shared: Shared {
             limits: config.limits,
             stage: stage.subscribe(),
+            full: full.subscribe(),
             tasks: connections.clone(),
         },
+        full,
         metrics: Arc::clone(&metrics),
         abort,
     };

@@ -63,6 +63,10 @@ impl Store {
             source,
         })?;
         let path = dir.join(FILE);
+        make_private_file(&path).map_err(|source| StoreError::Directory {
+            dir: dir.into(),
+            source,
+        })?;
         let opened = Connection::open(&path).and_then(|connection| Self::prepare(connection, true));
         opened
             .map_err(|source| StoreError::Open {
@@ -190,6 +194,15 @@ fn make_private_directory(dir: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(dir)
+}
+
+/// SQLite gives its journals the mode of the database.
+fn make_private_file(path: &Path) -> std::io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
 }
 
 fn layout(connection: &Connection) -> rusqlite::Result<i64> {

@@ -14,13 +14,15 @@ use crate::reference::Reference;
 mod combine;
 mod engine;
 mod memory;
+mod options;
 mod outcome;
 mod remote;
 mod servers;
 mod turns;
 mod verifier;
 
-pub use engine::{Clock, Options, Trust};
+pub use engine::Trust;
+pub use options::{Clock, Options};
 pub use outcome::{Kind, Pinned, Refusal, Source, fake};
 pub use verifier::{Fault, VerifierError};
 

@@ -25,6 +25,8 @@ pub(super) type Proof = Option<Result<Pinned, Cause>>;
 pub(super) struct Finding {
     /// The digest that every verifying policy agrees on.
     pub(super) digest: Option<Digest>,
+    /// Whether somebody signed it: `digests: Allow` lets any pass.
+    pub(super) signed: bool,
     /// In the order of the policies.
     pub(super) objections: Vec<Objection>,
     /// Policies that were asked.
@@ -164,6 +166,11 @@ pub(super) fn judge(
     let digest = agreed(reference, requirements, &proofs);
     let mut finding = Finding {
         policies: requirements.iter().map(|r| Arc::clone(&r.policy)).collect(),
+        signed: proofs
+            .iter()
+            .flatten()
+            .flatten()
+            .any(|pinned| pinned.role().is_some()),
         stale: proofs.iter().flatten().flatten().filter_map(staleness).max(),
         ..Finding::default()
     };

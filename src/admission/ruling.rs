@@ -77,22 +77,22 @@ enum Weight {
     Deny,
 }
 
-/// An object of ours that cannot be read (ADM-67).
-pub(super) fn unreadable(stance: Stance, error: &Unreadable) -> Decision {
+/// An object of ours that cannot be read (ADM-67), where what is wrong has `mode`.
+pub(super) fn unreadable(stance: Stance, mode: Mode, error: &Unreadable) -> Decision {
     let text = format!("the object cannot be read: {error}");
-    let ruling = match stance {
-        Stance::Pin => Ruling::allowed(),
-        Stance::Enforce => Ruling::Denied {
+    let ruling = match (stance, mode) {
+        (Stance::Pin, _) => Ruling::allowed(),
+        (Stance::Enforce, Mode::Enforce) => Ruling::Denied {
             status: Status::BadRequest,
             message: verdict::message(&[Complaint::new(&text, "")]),
         },
-        Stance::Report | Stance::Advise | Stance::Mention => Ruling::Allowed {
+        (Stance::Enforce | Stance::Report | Stance::Advise | Stance::Mention, _) => Ruling::Allowed {
             patch: None,
             warnings: verdict::warnings([would_be_denied(&text)]),
         },
     };
     Decision {
-        would_deny: stance == Stance::Report,
+        would_deny: matches!(stance, Stance::Enforce | Stance::Report),
         error: Some(text),
         ..Decision::of(ruling, "unreadable_object")
     }
@@ -125,7 +125,7 @@ pub(super) fn rule(stance: Stance, images: &[Image], findings: &Findings<'_>) ->
     describe(
         Decision {
             would_deny,
-            ..Decision::of(ruling, "signed")
+            ..Decision::of(ruling, "not_asked")
         },
         &looked,
     )
@@ -186,16 +186,26 @@ fn describe(decision: Decision, looked: &[(&Image, &Finding)]) -> Decision {
         .flat_map(|(_, finding)| &finding.policies)
         .map(ToString::to_string)
         .collect();
+    let images: Vec<_> = looked
+        .iter()
+        .filter_map(|(image, finding)| outcome(image, finding))
+        .collect();
+    let admitted = || least_proved(&images).unwrap_or(decision.reason);
     Decision {
-        reason: gravest.map_or(decision.reason, |objection| objection.cause.reason()),
+        reason: gravest.map_or_else(admitted, |objection| objection.cause.reason()),
         policies: policies.into_iter().collect::<Vec<_>>().join(", "),
         error: outage.map(|objection| text::because(&objection.cause)),
-        images: looked
-            .iter()
-            .filter_map(|(image, finding)| outcome(image, finding))
-            .collect(),
+        images,
         ..decision
     }
+}
+
+/// Why the image was admitted that has the least to show for it.
+fn least_proved(images: &[Looked]) -> Option<&'static str> {
+    let reasons = || images.iter().map(|image| image.reason);
+    reasons()
+        .find(|reason| *reason != "signed")
+        .or_else(|| reasons().next())
 }
 
 /// `None` for an image that nobody was asked about.
@@ -207,7 +217,8 @@ fn outcome(image: &Image, finding: &Finding) -> Option<Looked> {
     let (result, reason) = match (gravest.map(|objection| &objection.cause), &finding.digest) {
         (Some(cause), _) if cause.status() == Status::ServiceUnavailable => ("unavailable", cause.reason()),
         (Some(cause), _) => ("denied", cause.reason()),
-        (None, Some(_)) => ("trusted", "signed"),
+        (None, Some(_)) if finding.signed => ("trusted", "signed"),
+        (None, Some(_)) => ("allowed", "digest_allowed"),
         (None, None) if finding.policies.is_empty() => return None,
         (None, None) => ("allowed", "allowed_by_rule"),
     };
@@ -225,6 +236,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::reference::Digest;
     use crate::review::images::List;
 
     /// Design §6: verified metadata serves through an outage, and whoever applies an object is told.
@@ -267,6 +279,32 @@ mod tests {
                 ]
             );
         }
+    }
+
+    /// ADM-56: the audit log may not call signed what a rule let pass.
+    #[test]
+    fn a_digest_that_nobody_signed_is_not_called_signed() {
+        let image = |text: &str| Image {
+            pointer: "/spec/containers/0/image".to_owned(),
+            list: List::Containers,
+            name: "web".to_owned(),
+            image: text.to_owned(),
+            old: None,
+        };
+        let finding = |signed| Finding {
+            digest: Some(Digest::sha256([1; 32])),
+            signed,
+            ..Finding::default()
+        };
+        let findings = Findings::from([("app:1", finding(true)), ("app:2", finding(false))]);
+        let decision = rule(Stance::Enforce, &[image("app:1"), image("app:2")], &findings);
+        let told: Vec<_> = decision
+            .images
+            .iter()
+            .map(|looked| (looked.result, looked.reason))
+            .collect();
+        assert_eq!(told, [("trusted", "signed"), ("allowed", "digest_allowed")]);
+        assert_eq!(decision.reason, "digest_allowed");
     }
 
     /// ADM-20, ADM-60: only two ways lead to a denial.

@@ -1,6 +1,5 @@
 //! What users read (§1.10, design §8): which image, why not, whose rule, and what would help.
 
-use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use super::finding::{Cause, Objection};
 use crate::reference::{Digest, Tag};
 use crate::review::images::Image;
 use crate::review::verdict::{Complaint, printable};
+use crate::telemetry::chain;
 use crate::trust::{Kind, Refusal};
 
 /// Longest image string shown, in bytes: a GUN of 255 leaves room for the reason.
@@ -146,17 +146,6 @@ fn refusal_advice(refusal: &Refusal) -> String {
 
 /// Signed tags shown when the tag is the problem (design §8).
 const MAX_SIMILAR: usize = 5;
-
-/// `error` and what caused it, joined with colons (style §5).
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
-}
 
 /// Enough of a digest to tell two apart.
 fn short(digest: &Digest) -> String {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use url::Url;
@@ -18,7 +18,6 @@ const NAME: &str = "command-line";
 
 /// Whom to trust, in place of a policy file.
 #[derive(Args, Debug)]
-#[group(id = "trust", multiple = true)]
 #[command(next_help_heading = "Trust, in place of --policy")]
 pub(super) struct TrustFlags {
     /// Base URL of the trust server [default: docker's rule, https://<registry>, for docker.io notary.docker.io]
@@ -84,7 +83,7 @@ impl TrustFlags {
     }
 
     /// The policy they amount to: every image must be verified. `docker_config` is used if none is given.
-    pub(super) fn policy(&self, docker_config: Option<PathBuf>) -> anyhow::Result<PolicySet> {
+    pub(super) fn policy(&self, docker_config: Option<&Path>) -> anyhow::Result<PolicySet> {
         if self.root_key.is_empty() && self.root_key_id.is_empty() && self.root_ca.is_none() && !self.tofu {
             bail!(
                 "nothing says whom to trust: give --policy, --root-key, --root-key-id, --root-ca or --tofu"
@@ -98,58 +97,60 @@ impl TrustFlags {
             },
         });
         PolicySet::parse([(PathBuf::from("the command line"), policy.to_string())]).map_err(|findings| {
-            let lines: Vec<_> = findings
-                .iter()
-                .map(|finding| format!("{:#}", anyhow::anyhow!("{finding}")))
-                .collect();
-            anyhow::anyhow!(lines.join("\n"))
+            let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+            anyhow!(lines.join("\n"))
         })
     }
 
-    fn verifier(&self, docker_config: Option<PathBuf>) -> anyhow::Result<Value> {
-        let mut root = json!({});
-        if !self.root_key.is_empty() {
-            let keys = self
-                .root_key
-                .iter()
-                .map(|path| read(path))
-                .collect::<anyhow::Result<Vec<_>>>()?;
-            root["keys"] = keys.into();
-        }
-        if !self.root_key_id.is_empty() {
-            root["keyIDs"] = self.root_key_id.clone().into();
-        }
-        if let Some(path) = &self.root_ca {
-            root["ca"] = read(path)?.into();
-        }
-        if self.tofu {
-            root["trustOnFirstUse"] = true.into();
-        }
-        if self.skip_name_check {
-            root["skipNameCheck"] = true.into();
-        }
-        let mut notary = json!({"root": root, "maxStaleness": format!("{}s", self.max_staleness.as_secs())});
-        if let Some(server) = &self.trust_server {
-            notary["server"] = server.as_str().into();
-        }
-        if let Some(path) = &self.ca {
-            notary["ca"] = json!({"pem": read(path)?});
-        }
-        if let Some(path) = self.docker_config.clone().or(docker_config) {
-            let path =
-                std::path::absolute(&path).with_context(|| format!("{} is no path", path.display()))?;
-            notary["credentials"] = json!({"dockerConfig": path});
-        }
-        if !self.signer.is_empty() {
-            notary["signers"] = self
-                .signer
-                .iter()
-                .map(|text| signer(text))
-                .collect::<anyhow::Result<Vec<_>>>()?
-                .into();
-        }
-        Ok(notary)
+    fn verifier(&self, docker_config: Option<&Path>) -> anyhow::Result<Value> {
+        let authority = optional(self.ca.as_deref(), read)?;
+        let login = optional(self.docker_config.as_deref().or(docker_config), absolute)?;
+        Ok(object([
+            (
+                "server",
+                self.trust_server.as_ref().map(|url| url.as_str().into()),
+            ),
+            ("ca", authority.map(|pem| json!({"pem": pem}))),
+            ("credentials", login.map(|path| json!({"dockerConfig": path}))),
+            ("root", Some(self.root()?)),
+            ("signers", listed(&self.signer, |text| signer(text))?),
+            (
+                "maxStaleness",
+                Some(format!("{}s", self.max_staleness.as_secs()).into()),
+            ),
+        ]))
     }
+
+    fn root(&self) -> anyhow::Result<Value> {
+        Ok(object([
+            (
+                "keys",
+                listed(&self.root_key, |path| read(path).map(Value::from))?,
+            ),
+            ("keyIDs", listed(&self.root_key_id, |id| Ok(id.as_str().into()))?),
+            ("ca", optional(self.root_ca.as_deref(), read)?.map(Value::from)),
+            ("trustOnFirstUse", self.tofu.then(|| true.into())),
+            ("skipNameCheck", self.skip_name_check.then(|| true.into())),
+        ]))
+    }
+}
+
+/// The members that have a value.
+fn object<const N: usize>(members: [(&str, Option<Value>); N]) -> Value {
+    members
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+}
+
+/// What `read` makes of each, if there is any.
+fn listed<T>(texts: &[T], read: impl Fn(&T) -> anyhow::Result<Value>) -> anyhow::Result<Option<Value>> {
+    let values: Vec<_> = texts.iter().map(read).collect::<Result<_, _>>()?;
+    Ok((!values.is_empty()).then(|| values.into()))
+}
+
+fn optional<T, U>(value: Option<T>, read: impl Fn(T) -> anyhow::Result<U>) -> anyhow::Result<Option<U>> {
+    value.map(read).transpose()
 }
 
 /// `alice`, or `alice=alice.pem`.
@@ -158,6 +159,10 @@ fn signer(text: &str) -> anyhow::Result<Value> {
         Some((name, path)) => Ok(json!({"name": name, "key": read(Path::new(path))?})),
         None => Ok(json!({"name": text})),
     }
+}
+
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("{} is no path", path.display()))
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {

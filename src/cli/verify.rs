@@ -6,18 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::Context as _;
 use clap::{Args as ClapArgs, ValueEnum};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::trust_flags::TrustFlags;
+use super::policy_flags::{PolicyFlags, prepare, store};
 use super::{Status, complain, duration, print};
-use crate::policy::{Demand, Mode, PolicySet, Requirement};
-use crate::policy_files::PolicyFiles;
+use crate::policy::{Demand, Mode, Requirement};
 use crate::reference::{Digest, Reference};
-use crate::store::Store;
+use crate::review::verdict::printable;
 use crate::telemetry::Metrics;
 use crate::trust::{Clock, Kind, Options, Pinned, Refusal, Trust, Verify as _};
 
@@ -26,15 +25,6 @@ use crate::trust::{Clock, Kind, Options, Pinned, Refusal, Trust, Verify as _};
 pub(super) struct Args {
     /// Image to verify: a tag, a digest, or both
     image: String,
-    /// Policy file or folder to judge by; may be repeated
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "COUNTERSIGN_POLICY",
-        value_delimiter = ',',
-        conflicts_with = "trust"
-    )]
-    policy: Vec<PathBuf>,
     /// Namespace the policies are asked about
     #[arg(
         long,
@@ -43,8 +33,6 @@ pub(super) struct Args {
         env = "COUNTERSIGN_NAMESPACE"
     )]
     namespace: String,
-    #[command(flatten)]
-    trust: TrustFlags,
     /// Where to remember what was seen, without which there is no rollback protection between runs
     #[arg(long, value_name = "DIR", env = "COUNTERSIGN_STATE_DIR")]
     state_dir: Option<PathBuf>,
@@ -57,6 +45,9 @@ pub(super) struct Args {
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Output::Text, env = "COUNTERSIGN_OUTPUT")]
     output: Output,
+    // Last: the heading of these flags would be that of all that follow.
+    #[command(flatten)]
+    policies: PolicyFlags,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -81,16 +72,12 @@ struct Verdict {
 pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
     let image = Reference::parse(&args.image)
         .with_context(|| format!("{:?} is not an image reference", args.image))?;
-    let policies = policies(args)?;
-    let store = match &args.state_dir {
-        Some(dir) => Store::open(dir)?,
-        None => {
-            complain(
-                "warning: no --state-dir: what is seen is forgotten, so a rollback between runs goes unnoticed",
-            );
-            Store::memory()?
-        }
-    };
+    let (_, policies) = args.policies.read(docker_config().as_deref())?;
+    let store = store(args.state_dir.as_deref(), || {
+        complain(
+            "warning: no --state-dir: what is seen is forgotten, so a rollback between runs goes unnoticed",
+        );
+    })?;
     let options = Options {
         timeout: args.timeout,
         attribution: true,
@@ -99,13 +86,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
         ..Options::default()
     };
     let trust = Trust::new(options, Arc::new(store), Arc::new(Metrics::default()));
-    trust.prepare(&policies).map_err(|faults| {
-        let lines: Vec<_> = faults
-            .into_iter()
-            .map(|fault| format!("{:#}", anyhow::Error::from(fault)))
-            .collect();
-        anyhow!(lines.join("\n"))
-    })?;
+    prepare(&trust, &policies)?;
     let requirements = policies.select(&args.namespace, &BTreeMap::new(), &image);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -119,16 +100,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
     Ok(verdict.status)
 }
 
-fn policies(args: &Args) -> anyhow::Result<PolicySet> {
-    if args.policy.is_empty() {
-        return args.trust.policy(docker_config());
-    }
-    if args.trust.given() {
-        bail!("--policy says whom to trust: leave the trust flags away");
-    }
-    Ok(PolicyFiles::open(args.policy.iter().cloned())?.1)
-}
-
 /// Docker's own configuration, if there is one.
 fn docker_config() -> Option<PathBuf> {
     let folder = match env::var_os("DOCKER_CONFIG") {
@@ -138,9 +109,11 @@ fn docker_config() -> Option<PathBuf> {
     Some(folder.join("config.json")).filter(|path| path.exists())
 }
 
-/// Holds the image against every requirement, as the webhook does; policies that only audit are heard, not obeyed.
+/// Holds the image against every requirement, as the webhook does. Policies that only audit are heard, not obeyed; but
+/// where none of the others speaks, nothing vouches for the image either, and what they say is the answer.
 async fn judge(trust: &Trust, image: &Reference, requirements: &[Requirement], deadline: Instant) -> Verdict {
     let mut verdict: Option<Verdict> = None;
+    let mut heard = None;
     for requirement in requirements {
         let next = meet(trust, image, requirement, deadline).await;
         if requirement.mode == Mode::Audit && next.status != Status::Success {
@@ -148,6 +121,7 @@ async fn judge(trust: &Trust, image: &Reference, requirements: &[Requirement], d
                 "warning: would be denied, but the policy only audits: {}",
                 next.message
             ));
+            heard.get_or_insert(next);
             continue;
         }
         verdict = Some(match verdict {
@@ -155,7 +129,9 @@ async fn judge(trust: &Trust, image: &Reference, requirements: &[Requirement], d
             Some(before) => before.and(next),
         });
     }
-    verdict.unwrap_or_else(|| Verdict::denied("no_policy", "no policy applies to the image".to_owned()))
+    verdict
+        .or(heard)
+        .unwrap_or_else(|| Verdict::denied("no_policy", "no policy applies to the image"))
 }
 
 async fn meet(trust: &Trust, image: &Reference, requirement: &Requirement, deadline: Instant) -> Verdict {
@@ -165,40 +141,37 @@ async fn meet(trust: &Trust, image: &Reference, requirement: &Requirement, deadl
     };
     match &requirement.demand {
         Demand::Allow { reason } => {
-            Verdict::allowed(format!("{image} is admitted unverified ({place}): {reason}"))
+            Verdict::allowed(&format!("{image} is admitted unverified ({place}): {reason}"))
         }
         Demand::Deny { message } => Verdict::denied(
             "denied_by_rule",
-            format!("{image} is denied ({place}): {message}"),
+            &format!("{image} is denied ({place}): {message}"),
         ),
-        Demand::Uncovered => Verdict::denied("no_rule", format!("no rule covers {image} ({place})")),
+        Demand::Uncovered => Verdict::denied("no_rule", &format!("no rule covers {image} ({place})")),
         Demand::Verify(verification) => match trust.verify(image, verification, deadline).await {
-            Ok(pinned) => Verdict::trusted(image, &pinned),
+            Ok(pinned) => Verdict::trusted(image, &pinned, &place),
             Err(refusal) => Verdict::refused(image, &refusal, &place),
         },
     }
 }
 
 impl Verdict {
-    fn trusted(image: &Reference, pinned: &Pinned) -> Self {
-        let by = pinned
-            .verifier()
-            .map(|source| format!(" ({source})"))
-            .unwrap_or_default();
-        let message = format!("{image} is signed as {}{by}", pinned.digest());
+    fn trusted(image: &Reference, pinned: &Pinned, place: &str) -> Self {
+        let (reason, message) = match pinned.verifier() {
+            Some(source) => (
+                "signed",
+                format!("{image} is signed as {} ({source})", pinned.digest()),
+            ),
+            None => (
+                "digest_allowed",
+                format!("{image} is admitted unverified ({place}): digests are allowed"),
+            ),
+        };
         Self {
             digest: Some(pinned.digest().clone()),
             role: pinned.role().map(str::to_owned),
             signers: pinned.signers().to_vec(),
-            ..Self::plain(
-                Status::Success,
-                if pinned.role().is_some() {
-                    "signed"
-                } else {
-                    "digest_allowed"
-                },
-                message,
-            )
+            ..Self::plain(Status::Success, reason, &message)
         }
     }
 
@@ -207,10 +180,8 @@ impl Verdict {
             Kind::Untrusted => (Status::Denied, "is not trusted"),
             Kind::Unavailable => (Status::Unavailable, "could not be verified"),
         };
-        let sources: String = refusal
-            .sources()
-            .iter()
-            .map(|source| format!(", {source}"))
+        let said: Vec<_> = std::iter::once(place.to_owned())
+            .chain(refusal.sources().iter().map(ToString::to_string))
             .collect();
         let similar: Vec<_> = refusal.similar().iter().map(ToString::to_string).collect();
         let tags = if similar.is_empty() {
@@ -218,29 +189,30 @@ impl Verdict {
         } else {
             format!("; signed tags: {}", similar.join(", "))
         };
-        let message = format!("{image} {words}: {refusal} ({place}{sources}){tags}");
+        let message = format!("{image} {words}: {refusal} ({}){tags}", said.join(", "));
         Self {
             similar,
-            ..Self::plain(status, refusal.reason(), message)
+            ..Self::plain(status, refusal.reason(), &message)
         }
     }
 
-    const fn allowed(message: String) -> Self {
+    fn allowed(message: &str) -> Self {
         Self::plain(Status::Success, "allowed_by_rule", message)
     }
 
-    const fn denied(reason: &'static str, message: String) -> Self {
+    fn denied(reason: &'static str, message: &str) -> Self {
         Self::plain(Status::Denied, reason, message)
     }
 
-    const fn plain(status: Status, reason: &'static str, message: String) -> Self {
+    /// The message may quote a trust server, which is not to write on a terminal as it likes.
+    fn plain(status: Status, reason: &'static str, message: &str) -> Self {
         Self {
             status,
             digest: None,
             role: None,
             signers: Vec::new(),
             reason,
-            message,
+            message: printable(message, usize::MAX),
             similar: Vec::new(),
         }
     }
@@ -248,10 +220,8 @@ impl Verdict {
     /// Both must hold. A denial settles it; two digests that differ are one.
     fn and(self, other: Self) -> Self {
         match (self.status, other.status) {
-            (Status::Denied, _) => self,
-            (_, Status::Denied) => other,
             (Status::Success, Status::Success) => self.agreeing(other),
-            (Status::Success, _) => other,
+            (Status::Success, _) | (Status::Unavailable, Status::Denied) => other,
             (_, _) => self,
         }
     }
@@ -260,7 +230,7 @@ impl Verdict {
         match (&self.digest, &other.digest) {
             (Some(one), Some(two)) if one != two => Self::denied(
                 "policies_disagree",
-                format!("policies vouch for different digests: {one} and {two}"),
+                &format!("policies vouch for different digests: {one} and {two}"),
             ),
             (Some(_), _) => self,
             (None, _) => other,

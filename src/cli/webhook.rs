@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use clap::Args as ClapArgs;
@@ -15,33 +15,23 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use super::trust_flags::TrustFlags;
+use super::policy_flags::{PolicyFlags, prepare, store};
 use super::{Status, duration};
 use crate::admission::{Admission, Phase};
 use crate::clock;
 use crate::policy::PolicySet;
 use crate::policy_files::PolicyFiles;
 use crate::serve::{
-    self, Addresses, Certificate, Clients, Config, Endpoint, Ready, Rejected, ServeError, Stop, Version,
+    self, Certificate, Clients, Config, Endpoint, Ready, Rejected, ServeError, Stop, Version,
 };
-use crate::store::Store;
 use crate::telemetry::{Metrics, logs};
-use crate::trust::{Options, Trust, VerifierError};
+use crate::trust::{Options, Trust};
 
 /// Arguments of `webhook`.
 #[derive(ClapArgs, Debug)]
 pub(super) struct Args {
-    /// Policy file or folder; may be repeated. Read again when it changes
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "COUNTERSIGN_POLICY",
-        value_delimiter = ',',
-        conflicts_with = "trust"
-    )]
-    policy: Vec<PathBuf>,
     #[command(flatten)]
-    trust: TrustFlags,
+    policies: PolicyFlags,
     /// Where to remember what was seen, without which a restart forgets and rollbacks go unnoticed
     #[arg(
         long,
@@ -154,15 +144,13 @@ fn version(text: &str) -> Result<Version, String> {
     }
 }
 
-pub(super) fn run(args: Args) -> anyhow::Result<Status> {
+pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
     logs::install(args.log_format, &args.log_level, io::stdout(), clock::now)?;
     let config = config(&args.serving)?;
-    let (files, policies) = policies(&args)?;
+    let (files, policies) = args.policies.read(None)?;
     let metrics = Arc::new(Metrics::default());
-    let trust = trust(&args, Arc::clone(&metrics))?;
-    trust
-        .prepare(&policies)
-        .map_err(|faults| anyhow!(told(&faults)))?;
+    let trust = trust(args, Arc::clone(&metrics))?;
+    prepare(&trust, &policies)?;
     info!(version = env!("CARGO_PKG_VERSION"), policies = policies.policies().len(), listen = %config.listen, "starting");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(
@@ -200,25 +188,10 @@ fn config(serving: &Serving) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-fn policies(args: &Args) -> anyhow::Result<(Option<PolicyFiles>, PolicySet)> {
-    if args.policy.is_empty() {
-        return Ok((None, args.trust.policy(None)?));
-    }
-    if args.trust.given() {
-        bail!("--policy says whom to trust: leave the trust flags away");
-    }
-    let (files, policies) = PolicyFiles::open(args.policy.iter().cloned())?;
-    Ok((Some(files), policies))
-}
-
 fn trust(args: &Args, metrics: Arc<Metrics>) -> anyhow::Result<Trust> {
-    let store = match &args.state_dir {
-        Some(dir) => Store::open(dir)?,
-        None => {
-            warn!("no --state-dir: a restart forgets what was seen, and a rollback across it goes unnoticed");
-            Store::memory()?
-        }
-    };
+    let store = store(args.state_dir.as_deref(), || {
+        warn!("no --state-dir: a restart forgets what was seen, and a rollback across it goes unnoticed");
+    })?;
     let options = Options {
         timeout: args.timeout,
         fresh_for: args.fresh_for,
@@ -255,8 +228,7 @@ async fn serve(
     metrics.policy_ready(true);
     let (tasks, ending) = (TaskTracker::new(), CancellationToken::new());
     let stop = Stop::on_signals(&tasks).context("cannot listen for signals")?;
-    let (bound, addresses) = oneshot::channel();
-    tasks.spawn(announce(addresses));
+    let (bound, _unheard) = oneshot::channel();
     let refreshing = tasks.spawn(trust.clone().keep_fresh(ending.clone()));
     let watching = watch(files, Arc::clone(&policies), trust.clone(), Arc::clone(&metrics));
     let outcome = tokio::select! {
@@ -275,12 +247,6 @@ const fn phase(endpoint: Endpoint) -> Phase {
         Endpoint::Validate => Phase::Validate,
         Endpoint::Audit => Phase::Audit,
         Endpoint::Advise => Phase::Advise,
-    }
-}
-
-async fn announce(addresses: oneshot::Receiver<Addresses>) {
-    if let Ok(Addresses { webhook, admin }) = addresses.await {
-        info!(%webhook, admin = admin.map(tracing::field::display), "listening");
     }
 }
 
@@ -303,26 +269,15 @@ async fn watch(
                 return;
             }
         };
-        if let Err(faults) = trust.prepare(&set) {
+        if let Err(faults) = prepare(&trust, &set) {
             metrics.policy_reload("error");
-            error!(
-                error = told(&faults),
-                "policies not usable: the last good ones stay in force"
-            );
+            error!(error = %faults, "policies not usable: the last good ones stay in force");
             return;
         }
-        metrics.policy_reload("ok");
-        info!(policies = set.policies().len(), "policies read again");
+        let count = set.policies().len();
         policies.store(Arc::new(set));
+        metrics.policy_reload("ok");
+        info!(policies = count, "policies read again");
     };
     files.watch(adopt).await;
-}
-
-/// All faults in one text, each with its causes.
-fn told(faults: &[VerifierError]) -> String {
-    let lines = faults.iter().map(|fault| {
-        let sources = std::iter::successors(std::error::Error::source(fault), |&error| error.source());
-        sources.fold(fault.to_string(), |text, source| format!("{text}: {source}"))
-    });
-    lines.collect::<Vec<_>>().join("\n")
 }

@@ -12,7 +12,9 @@ use super::document::{self, Document, Resource};
 use super::error::{FieldPath, Hint, PolicyError, Problem, RuleError, ScopeError, VerifierError};
 use super::pattern::{Pattern, Specificity, Steps};
 use super::resource::{ClusterTrustPolicy, Demands, RuleSpec, VerifierSpec, VerifySpec};
-use super::select::{Combine, Demand, Policy, PolicyName, PolicySet, Rule, Verification, Verifier};
+use super::select::{
+    Combine, Demand, DigestRule, Policy, PolicyName, PolicySet, Rule, Verification, Verifier,
+};
 use super::selector::{Scope, Selector};
 
 mod notary;
@@ -231,9 +233,22 @@ fn rules(
             .filter_map(|(j, text)| Some((j, findings.keep(&images.item(j), Pattern::parse(text))?)))
             .collect();
         let demand = demand(&path, i + 1, spec, (&demands.verifiers, verifiers), findings);
-        rules.push(Rule { patterns, demand });
+        let rule = Rule { patterns, demand };
+        refuse_unproved_tags(&images, &rule, findings);
+        rules.push(rule);
     }
     rules
+}
+
+/// Refuses a rule about tags that takes any digest, and with it any tag that somebody writes before one.
+fn refuse_unproved_tags(images: &FieldPath, rule: &Rule, findings: &mut Findings<'_>) {
+    if !matches!(&rule.demand, Demand::Verify(verification) if verification.digests == DigestRule::Allow) {
+        return;
+    }
+    for (j, pattern) in rule.patterns.iter().filter(|(_, pattern)| pattern.names_tags()) {
+        let pattern = pattern.to_string().into();
+        findings.report(&images.item(*j), RuleError::DigestsOfTags { pattern });
+    }
 }
 
 type Known<'a> = (&'a [VerifierSpec], &'a BTreeMap<String, Arc<Verifier>>);

@@ -74,6 +74,11 @@ impl Pattern {
                 .is_none_or(|glob| tag.is_some_and(|tag| glob.matches(tag)))
     }
 
+    /// Whether it has a tag pattern.
+    pub(super) const fn names_tags(&self) -> bool {
+        self.tag.is_some()
+    }
+
     /// How specific the pattern is. Of two patterns that match an image, the greater speaks for it.
     pub fn specificity(&self) -> Specificity {
         Specificity {

@@ -28,7 +28,8 @@ impl PolicySet {
     }
 
     /// What each policy that applies in a namespace (by name and labels) demands of `image`: one requirement a
-    /// policy, all of which must be met. Empty means that no policy applies.
+    /// policy, all of which must be met. Empty means that no policy applies, which admits nothing: a namespace's own
+    /// policies tighten what the cluster's say, and where none of those applies they have nothing to tighten (CRD-20).
     ///
     /// The cluster's policies come first, each kind by name. The namespace's own name is matched as its label
     /// `kubernetes.io/metadata.name`, whatever `labels` say.
@@ -49,6 +50,20 @@ impl PolicySet {
             .any(|policy| policy.pin_workloads)
     }
 
+    /// What becomes, in a namespace (by name and labels), of an image that no rule can be looked up for: where every
+    /// policy that applies only watches, so do we.
+    pub fn mode(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Mode {
+        let mut modes = self
+            .applying(namespace, labels)
+            .map(|policy| policy.mode)
+            .peekable();
+        if modes.peek().is_some() && modes.all(|mode| mode == Mode::Audit) {
+            Mode::Audit
+        } else {
+            Mode::Enforce
+        }
+    }
+
     /// Every policy, the cluster's first, each kind by name.
     pub fn policies(&self) -> &[Arc<Policy>] {
         &self.policies
@@ -66,9 +81,12 @@ impl PolicySet {
         namespace: &str,
         labels: &BTreeMap<String, String>,
     ) -> impl Iterator<Item = &Arc<Policy>> {
-        self.policies
-            .iter()
-            .filter(move |policy| policy.scope.covers(namespace, labels))
+        let covering = || {
+            let policies = self.policies.iter();
+            policies.filter(move |policy| policy.scope.covers(namespace, labels))
+        };
+        let governed = covering().any(|policy| policy.name.namespace.is_none());
+        covering().filter(move |_| governed)
     }
 }
 
@@ -99,8 +117,16 @@ pub(super) struct Rule {
 
 impl Rule {
     /// How specifically the rule speaks of `image`; `None` if it does not.
+    ///
+    /// A runtime goes by the digest, and the tag before it is whatever the author of the pod likes to write. A rule
+    /// that verifies holds it against what was signed; one that allows would take any content of the repository for
+    /// the tags it means.
     fn specificity(&self, image: &Reference) -> Option<Specificity> {
-        let matching = self.patterns.iter().filter(|(_, pattern)| pattern.matches(image));
+        let believes_tag = image.digest().is_none() || !matches!(self.demand, Demand::Allow { .. });
+        let matching = self
+            .patterns
+            .iter()
+            .filter(|(_, pattern)| pattern.matches(image) && (believes_tag || !pattern.names_tags()));
         matching.map(|(_, pattern)| pattern.specificity()).max()
     }
 }

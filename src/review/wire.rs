@@ -4,12 +4,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::review::patch::Patch;
 use crate::review::verdict::{Ruling, Status};
+
+mod object;
 
 /// The only version spoken (ADM-12).
 const VERSION: &str = "admission.k8s.io/v1";
@@ -114,21 +117,16 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// The object as it would be stored; `None` on DELETE, or if it cannot be read (nested too deep, a number
-    /// out of range).
+    /// What names and images the object would have if it were stored; `None` on DELETE, or if it cannot be read
+    /// (nested too deep, more than the API server could store).
     pub fn object(&self) -> Option<Value> {
-        self.object.and_then(read)
+        self.object.and_then(object::read)
     }
 
-    /// The object as it is stored; `None` on CREATE, or if it cannot be read.
+    /// The same of the object as it is stored; `None` on CREATE, or if it cannot be read.
     pub fn old_object(&self) -> Option<Value> {
-        self.old_object.and_then(read)
+        self.old_object.and_then(object::read)
     }
-}
-
-/// `serde_json` stops at 128 levels, far below what would exhaust a stack.
-fn read(raw: &RawValue) -> Option<Value> {
-    serde_json::from_str(raw.get()).ok()
 }
 
 /// Leaves the objects out: environment values hold secrets (OBS-21).
@@ -172,15 +170,15 @@ pub struct User {
     /// Personal data: stays out of logs (OBS-21).
     #[serde(default, deserialize_with = "or_default", rename = "username")]
     pub name: String,
-    /// The groups, as authenticated.
-    #[serde(default, deserialize_with = "or_default")]
-    pub groups: Vec<String>,
+    /// Whether the group of kubelets is among the groups, as authenticated.
+    #[serde(default, deserialize_with = "holds_nodes", rename = "groups")]
+    node: bool,
 }
 
 impl User {
     /// Whether this is a kubelet, which may create mirror pods only (AVL-30).
-    pub fn is_node(&self) -> bool {
-        self.groups.iter().any(|group| group == "system:nodes")
+    pub const fn is_node(&self) -> bool {
+        self.node
     }
 
     /// Whether nobody reads what this user is warned of: kubelets, the scheduler, controllers (ADM-55).
@@ -319,6 +317,36 @@ impl<'a> StatusOut<'a> {
         }
     }
 }
+
+/// Reads a list of groups without keeping it: a body may have millions.
+fn holds_nodes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    struct Groups;
+
+    impl<'de> Visitor<'de> for Groups {
+        type Value = bool;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of groups")
+        }
+
+        fn visit_unit<E>(self) -> Result<bool, E> {
+            Ok(false)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut groups: A) -> Result<bool, A::Error> {
+            let mut found = false;
+            while let Some(group) = groups.next_element::<Cow<'_, str>>()? {
+                found |= group == NODES;
+            }
+            Ok(found)
+        }
+    }
+
+    deserializer.deserialize_any(Groups)
+}
+
+/// The group of kubelets; `NodeRestriction` lets them create mirror pods only.
+const NODES: &str = "system:nodes";
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -29,6 +29,8 @@ pub(super) struct Acceptor<H> {
     pub(super) webhook: Arc<Webhook<H>>,
     pub(super) shared: Shared,
     pub(super) metrics: Arc<Metrics>,
+    /// Whether every place for a connection is taken.
+    pub(super) full: watch::Sender<bool>,
     /// Ends all connections at once.
     pub(super) abort: CancellationToken,
 }
@@ -69,6 +71,7 @@ where
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     let crowded = room.available_permits() < limits.overflow;
+                    self.full.send_replace(room.available_permits() == 0);
                     self.spawn(stream, peer, crowded, Some(place));
                 }
                 Err(error) => pause(&error).await,

@@ -36,6 +36,7 @@ impl Admin {
                 ..Limits::default()
             },
             stage: always.subscribe(),
+            full: watch::channel(false).1,
             tasks: TaskTracker::new(),
         };
         let admin = Arc::new(self);

@@ -14,7 +14,7 @@ use super::config::{Certificate, Tls};
 use super::ready::{Life, Ready};
 use super::self_signed::{SelfSigned, SelfSignedError};
 use super::tls::{self, Dialect, Loaded, Material, TlsError};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, chain};
 
 /// Reads key pairs and swaps them in whole: a handshake sees the old pair or the new one, and an established connection
 /// keeps what it has.
@@ -174,12 +174,6 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
         path: path.to_owned(),
         source,
     })
-}
-
-/// An error and its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(error.source(), |error| error.source())
-        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 #[cfg(test)]

@@ -133,6 +133,9 @@ pub struct Limits {
     /// How long a connection may stay idle. Must be above the 90 s after which the API server closes it, so that it is
     /// never we who close a connection that is about to be used again (ADM-04).
     pub idle: Duration,
+    /// How long a connection may stay idle while others wait for its place. Clients send their first request at once,
+    /// so this hardly meets them, but one that opens all connections there are and says nothing keeps them no longer.
+    pub idle_when_full: Duration,
     /// Time to finish a request's head once it has begun (ADM-69).
     pub head: Duration,
 }
@@ -148,6 +151,7 @@ impl Default for Limits {
             request_time: Duration::from_secs(30),
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(180),
+            idle_when_full: Duration::from_secs(2),
             head: Duration::from_secs(10),
         }
     }

@@ -45,6 +45,8 @@ impl Protocol {
 pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) stage: watch::Receiver<Stage>,
+    /// Whether every place for a connection is taken.
+    pub(super) full: watch::Receiver<bool>,
     pub(super) tasks: TaskTracker,
 }
 
@@ -83,6 +85,11 @@ where
         () = leave(protocol, opened, once, &progress, shared) => {
             connection.as_mut().graceful_shutdown();
             timeout(shared.limits.request_time + CLOSING, connection).await
+        }
+        // Nothing runs, and a peer that is silent would not hear of it either.
+        () = displaced(&progress, shared) => {
+            connection.as_mut().graceful_shutdown();
+            timeout(shared.limits.idle_when_full, connection).await
         }
     };
     match ended {
@@ -134,6 +141,19 @@ async fn reached(stage: &mut watch::Receiver<Stage>, wanted: Stage) {
         // Nobody is left who could advance it.
         std::future::pending::<()>().await;
     }
+}
+
+/// Waits until others want this connection's place and it has no use for it.
+async fn displaced(progress: &Progress, shared: &Shared) {
+    let mut full = shared.full.clone();
+    while full.wait_for(|full| *full).await.is_ok() {
+        idle(progress, shared.limits.idle_when_full).await;
+        if *full.borrow() {
+            return;
+        }
+    }
+    // Nobody accepts connections any more.
+    std::future::pending::<()>().await;
 }
 
 /// Waits until no request has run for `limit`.

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use jiff::Timestamp;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber, error};
-use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, ParseError};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::{LookupSpan, Registry, Scope};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
@@ -49,7 +49,13 @@ pub enum LogsError {
     /// Not a format.
     #[error("a log format is json or text")]
     Format,
-    /// Not a level or filter.
+    /// A word that is no level. As a filter it would be a module, and everything else would fall silent.
+    #[error("{word:?} is no log level: write error, warn, info, debug or trace, alone or as module=level,…")]
+    Level {
+        /// The word.
+        word: Box<str>,
+    },
+    /// Not a filter.
     #[error("a log level is error, warn, info, debug or trace, alone or as module=level,…")]
     Filter(#[source] ParseError),
     /// This process writes logs already.
@@ -63,8 +69,8 @@ pub enum LogsError {
 ///
 /// # Errors
 ///
-/// [`LogsError::Filter`] if `filter` is neither a level nor a list of `module=level`, [`LogsError::Twice`] if logs are
-/// set up already.
+/// [`LogsError::Level`] or [`LogsError::Filter`] if `filter` is neither a level nor a list of `module=level`,
+/// [`LogsError::Twice`] if logs are set up already.
 pub fn install(
     format: Format,
     filter: &str,
@@ -94,20 +100,28 @@ fn message<'a>(panic: &'a PanicHookInfo<'_>) -> &'a str {
 ///
 /// # Errors
 ///
-/// [`LogsError::Filter`], as there.
+/// [`LogsError::Level`] and [`LogsError::Filter`], as there.
 pub fn subscriber(
     format: Format,
     filter: &str,
     writer: impl io::Write + Send + 'static,
     clock: fn() -> Timestamp,
 ) -> Result<impl Subscriber + Send + Sync + 'static, LogsError> {
-    let filter = EnvFilter::try_new(filter).map_err(LogsError::Filter)?;
+    let filter = read_filter(filter)?;
     let lines = Lines {
         format,
         writer: Mutex::new(writer),
         clock,
     };
     Ok(Registry::default().with(lines.with_filter(filter)))
+}
+
+fn read_filter(text: &str) -> Result<EnvFilter, LogsError> {
+    let known = |word: &str| word.contains('=') || word.parse::<LevelFilter>().is_ok();
+    if let Some(word) = text.split(',').map(str::trim).find(|word| !known(word)) {
+        return Err(LogsError::Level { word: word.into() });
+    }
+    EnvFilter::try_new(text).map_err(LogsError::Filter)
 }
 
 /// Turns events into lines. The fields of the spans around an event come first, so that a request's uid is on each of

@@ -1,35 +1,36 @@
 //! The engine: verifiers, servers, memory, and the runs under way.
 
+mod ask;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, Span, debug, info, warn};
+use tracing::debug;
 
 use super::Verify;
 use super::combine::combine;
 use super::memory::{Failure, Key, Known, Memory};
+use super::options::Options;
 use super::outcome::{Kind, Pinned, Refusal, Source};
-use super::remote::{Remote, Setback};
-use super::servers::{Connection, Servers};
+use super::remote::Remote;
+use super::servers::Servers;
 use super::turns::Turns;
 use super::verifier::{Fault, Notary, VerifierError};
-use crate::clock;
 use crate::fetch::Flights;
 use crate::policy::{DigestRule, PolicySet, Verification, Verifier, VerifierKind};
 use crate::reference::{Gun, Reference};
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::tuf::{self, Answer, Limits, Resolution, Task, Unsigned};
+use crate::tuf::{Resolution, Task, Unsigned};
 
 /// A refusal from memory younger than this stands; an older one is worth asking the server again, because the tag
 /// may have been signed a moment ago. It also bounds how often one repository makes us ask.
@@ -37,66 +38,8 @@ const RECHECK: Duration = Duration::from_secs(3);
 /// After an outage this long passes before the server is asked again, so that a server that is down costs one image
 /// in this time its deadline and not every one.
 const RETRY_OUTAGE: Duration = Duration::from_secs(5);
-/// How often the store is told that a server still vouches for what is there: staleness after a restart is counted
-/// from then, and writing costs a disk sync.
-const CONFIRM: Duration = Duration::from_mins(10);
 /// Repositories refreshed at once in the background.
 const REFRESHES: usize = 4;
-
-/// How the engine works, whatever the policy.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// One deadline for everything that a verification fetches.
-    pub timeout: Duration,
-    /// How long an answer of a trust server is believed before it is asked again.
-    pub fresh_for: Duration,
-    /// Caps on what a server may make us read.
-    pub limits: Limits,
-    /// Whether to find out who else signed, beyond what the policy asks.
-    pub attribution: bool,
-    /// Whether docker's credential helpers may be run.
-    pub credential_helpers: bool,
-    /// What time it is.
-    pub clock: Clock,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(5),
-            fresh_for: Duration::from_mins(1),
-            limits: Limits::default(),
-            attribution: false,
-            credential_helpers: false,
-            clock: Clock::Real,
-        }
-    }
-}
-
-/// Where the time comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
-    /// The machine's clock, which must not be before this program was built.
-    Real,
-    /// A given instant, to judge as of then.
-    At(Timestamp),
-}
-
-impl Clock {
-    fn now(self) -> Result<Timestamp, tuf::Error> {
-        match self {
-            Self::At(instant) => Ok(instant),
-            Self::Real => {
-                let now = clock::now();
-                if now < clock::built() {
-                    Err(tuf::Error::Clock { now })
-                } else {
-                    Ok(now)
-                }
-            }
-        }
-    }
-}
 
 /// Verifies images against trust servers. Cheap to clone; clones share everything.
 #[derive(Clone, Debug)]
@@ -150,16 +93,6 @@ impl Trust {
             .verifiers()
             .map(|(policy, verifier)| (policy.to_string(), verifier));
         self.engine.prepare(named)
-    }
-
-    /// Makes one verifier ready that no policy file defines.
-    ///
-    /// # Errors
-    ///
-    /// The [`VerifierError`] if it cannot be used.
-    pub fn prepare_one(&self, verifier: &Arc<Verifier>) -> Result<(), Vec<VerifierError>> {
-        self.engine
-            .prepare([("of the command line".to_owned(), verifier)])
     }
 
     /// Keeps the repositories in use fresh until `stop`, so that an admission does not wait for a trust server
@@ -286,10 +219,11 @@ impl Engine {
         let gun = image.gun();
         let key = (notary.number, gun.clone());
         self.memory.touch(&key);
-        if let Some(known) = self.fresh(&key) {
-            let resolved = resolve(image, notary, &known);
+        let fresh = self.fresh(&key);
+        if let Some(known) = &fresh {
+            let resolved = resolve(image, notary, known);
             if resolved.is_ok() || known.younger_than(RECHECK) {
-                return (self.settle(image, notary, &known, resolved, None), "hit");
+                return (settle(image, notary, known, resolved, None), "hit");
             }
         }
         let failure = match self.recent_failure(&key) {
@@ -297,15 +231,25 @@ impl Engine {
             None => match self.fly(notary, gun, deadline).await {
                 Ok(known) => {
                     let resolved = resolve(image, notary, &known);
-                    return (self.settle(image, notary, &known, resolved, None), "miss");
+                    return (settle(image, notary, &known, resolved, None), "miss");
                 }
                 Err(failure) => failure,
             },
         };
+        if let Some(known) = fresh.filter(|_| failure.outage) {
+            // Asked again only because of a refusal, which stands as long as memory is fresh.
+            return (
+                settle(image, notary, &known, resolve(image, notary, &known), None),
+                "hit",
+            );
+        }
         match self.stale(&key, notary, &failure, deadline).await {
             Some((known, age)) => {
-                let resolved = resolve(image, notary, &known);
-                (self.settle(image, notary, &known, resolved, Some(age)), "hit")
+                self.metrics.stale_served();
+                (
+                    settle(image, notary, &known, resolve(image, notary, &known), Some(age)),
+                    "hit",
+                )
             }
             None => (Err(failure.refusal.of(source(notary, gun))), "miss"),
         }
@@ -367,40 +311,6 @@ impl Engine {
         Some(known)
     }
 
-    fn settle(
-        &self,
-        image: &Reference,
-        notary: &Notary,
-        known: &Known,
-        resolved: Result<Resolution, Unsigned>,
-        stale: Option<Duration>,
-    ) -> Result<Pinned, Refusal> {
-        let source = source(notary, image.gun());
-        match resolved {
-            Ok(Resolution {
-                digest,
-                role,
-                signers,
-            }) => Ok(Pinned {
-                digest,
-                role: Some(role.to_string()),
-                signers,
-                verifier: Some(source),
-                stale,
-            }),
-            Err(unsigned) => Err(Refusal {
-                kind: Kind::Untrusted,
-                reason: unsigned.reason(),
-                cause: unsigned.to_string(),
-                sources: vec![source],
-                similar: unsigned
-                    .unsigned_tag()
-                    .map(|tag| known.collection.similar(tag))
-                    .unwrap_or_default(),
-            }),
-        }
-    }
-
     fn task(&self, notary: &Notary, gun: &Gun, now: Timestamp) -> Task {
         Task {
             gun: gun.clone(),
@@ -410,139 +320,6 @@ impl Engine {
             limits: self.options.limits,
             now,
         }
-    }
-
-    /// Joins the run for this repository, or starts it. The run is a task of its own: it ends by its own deadline,
-    /// whoever still waits.
-    async fn fly(
-        self: &Arc<Self>,
-        notary: &Arc<Notary>,
-        gun: &Gun,
-        deadline: Instant,
-    ) -> Result<Known, Failure> {
-        let (engine, notary, key) = (Arc::clone(self), Arc::clone(notary), (notary.number, gun.clone()));
-        let flight = self.flights.join(key.clone(), move || {
-            let tasks = engine.tasks.clone();
-            let run = async move { engine.run(&notary, &key).await };
-            let task = tasks.spawn(run.instrument(Span::current()));
-            async move {
-                task.await
-                    .unwrap_or_else(|_| Err(Failure::of(Refusal::crashed(), false)))
-            }
-            .boxed()
-        });
-        timeout_at(deadline, flight)
-            .await
-            .unwrap_or_else(|_| Err(Failure::of(Refusal::late(), true)))
-    }
-
-    /// Asks the server about one repository, and remembers what came of it.
-    async fn run(self: Arc<Self>, notary: &Notary, key: &Key) -> Result<Known, Failure> {
-        let begun = Instant::now();
-        let outcome = self.ask(notary, key, begun + self.options.timeout).await;
-        let result = match &outcome {
-            Ok(_) => "ok",
-            Err(failure) => failure.refusal.kind.word(),
-        };
-        self.metrics.trust_fetch(result, begun.elapsed());
-        match &outcome {
-            Ok(known) => self.memory.remember(key, known.clone()),
-            Err(failure) => {
-                warn!(gun = %key.1, reason = failure.refusal.reason, error = %failure.refusal, "repository not verified");
-                self.memory.fail(key, failure.clone());
-            }
-        }
-        self.report_expiry();
-        outcome
-    }
-
-    async fn ask(&self, notary: &Notary, key: &Key, deadline: Instant) -> Result<Known, Failure> {
-        let gun = &key.1;
-        let Some(_turn) = self.turns.take(notary.names_server(), deadline).await else {
-            return Err(Failure::of(Refusal::late(), true));
-        };
-        let now = self
-            .options
-            .clock
-            .now()
-            .map_err(|error| Failure::of(Refusal::clock(&error), false))?;
-        let connection = self.servers.of(&notary.policy, gun);
-        let connection = connection.map_err(|fault| Failure::of(Refusal::setup(&fault), false))?;
-        let remote = Remote {
-            connection: &connection,
-            store: &self.store,
-        };
-        match self.look(&remote, notary, key, now, deadline).await {
-            Ok(known) => known.ok_or_else(|| Failure::of(Refusal::crashed(), false)),
-            Err(setback) => {
-                remote.note(gun, &setback).await;
-                Err(failure(&connection, &setback))
-            }
-        }
-    }
-
-    /// The repository as the server serves it now; `None` never, unless a run is not what it should be.
-    async fn look(
-        &self,
-        remote: &Remote<'_>,
-        notary: &Notary,
-        key: &Key,
-        now: Timestamp,
-        deadline: Instant,
-    ) -> Result<Option<Known>, Setback> {
-        let gun = &key.1;
-        if let Some(known) = self
-            .memory
-            .known(key)
-            .filter(|known| now < known.collection.expires())
-            && remote.remembers(gun, known.timestamp).await?
-            && self.unchanged(remote, gun, &known, deadline).await?
-        {
-            return Ok(Some(self.confirmed(remote, gun, known, now).await));
-        }
-        let task = self.task(notary, gun, now);
-        let verified = remote.update(&task, deadline).await?;
-        let server = &remote.connection.name;
-        info!(%gun, server, expires = %verified.collection.expires(), "repository verified");
-        Ok(Known::of(verified, now, Some(Instant::now())))
-    }
-
-    /// Whether the server still serves the timestamp that was verified: then nothing below it can differ.
-    async fn unchanged(
-        &self,
-        remote: &Remote<'_>,
-        gun: &Gun,
-        known: &Known,
-        deadline: Instant,
-    ) -> Result<bool, Setback> {
-        let limit = self.options.limits.timestamp_bytes;
-        match remote.timestamp(gun, limit, deadline).await? {
-            Answer::Found(bytes) => Ok(tuf::sha256(&bytes) == known.timestamp),
-            Answer::Absent => Ok(false),
-        }
-    }
-
-    async fn confirmed(&self, remote: &Remote<'_>, gun: &Gun, known: Known, now: Timestamp) -> Known {
-        let since = Duration::try_from(now.duration_since(known.confirmed_at)).unwrap_or_default();
-        let confirmed_at = if since >= CONFIRM {
-            if let Err(error) = remote.confirm(gun, now).await {
-                warn!(%gun, %error, "trust state not confirmed");
-            }
-            now
-        } else {
-            known.confirmed_at
-        };
-        Known {
-            verified_at: now,
-            asked: Some(Instant::now()),
-            confirmed_at,
-            ..known
-        }
-    }
-
-    fn report_expiry(&self) {
-        self.metrics
-            .nearest_metadata_expiry(self.memory.nearest_expiry().map(Timestamp::as_second));
     }
 }
 
@@ -564,18 +341,43 @@ fn resolve(image: &Reference, notary: &Notary, known: &Known) -> Result<Resoluti
         .resolve(image.tag(), image.digest(), &notary.conditions)
 }
 
-fn failure(connection: &Connection, setback: &Setback) -> Failure {
-    let outage = setback.is_outage();
-    if let Setback::Unavailable(error) = setback {
-        debug!(server = connection.name, %error, outage, "trust server did not answer");
-    }
-    Failure::of(Refusal::from(setback), outage)
-}
-
 fn source(notary: &Notary, gun: &Gun) -> Source {
     Source {
         verifier: notary.name.clone(),
         server: Servers::host(&notary.policy, gun),
+    }
+}
+
+fn settle(
+    image: &Reference,
+    notary: &Notary,
+    known: &Known,
+    resolved: Result<Resolution, Unsigned>,
+    stale: Option<Duration>,
+) -> Result<Pinned, Refusal> {
+    let source = source(notary, image.gun());
+    match resolved {
+        Ok(Resolution {
+            digest,
+            role,
+            signers,
+        }) => Ok(Pinned {
+            digest,
+            role: Some(role.to_string()),
+            signers,
+            verifier: Some(source),
+            stale,
+        }),
+        Err(unsigned) => Err(Refusal {
+            kind: Kind::Untrusted,
+            reason: unsigned.reason(),
+            cause: unsigned.to_string(),
+            sources: vec![source],
+            similar: unsigned
+                .unsigned_tag()
+                .map(|tag| known.collection.similar(tag))
+                .unwrap_or_default(),
+        }),
     }
 }
 

@@ -1,12 +1,12 @@
 //! What verification comes to.
 
-use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
 use super::remote::Setback;
 use super::verifier::Fault;
 use crate::reference::{Digest, Tag};
+use crate::telemetry::chain;
 use crate::tuf;
 
 /// An image that trust data vouches for. Only this module makes one.
@@ -112,12 +112,6 @@ impl From<&Setback> for Refusal {
         };
         Self::new(kind, reason, chain(setback))
     }
-}
-
-/// An error and its sources in one line.
-fn chain(error: &dyn Error) -> String {
-    let sources = std::iter::successors(error.source(), |&error| error.source());
-    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
 
 impl Refusal {

@@ -40,16 +40,21 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Reads PEM text of `CERTIFICATE` blocks only: first the one leaf, then authorities.
+    /// Reads PEM text of `CERTIFICATE` blocks only, of which the first is the leaf.
     pub(super) fn parse(text: &[u8]) -> Result<Self, CertificateError> {
         let text = std::str::from_utf8(text).map_err(|_| CertificateError::Malformed)?;
         let mut certificates = parse_all(text)?.into_iter();
         let leaf = certificates.next().ok_or(CertificateError::Malformed)?;
-        let intermediates: Vec<_> = certificates.collect();
-        if leaf.authority || intermediates.iter().any(|certificate| !certificate.authority) {
-            return Err(CertificateError::Malformed);
-        }
-        Ok(Self { leaf, intermediates })
+        Ok(Self {
+            leaf,
+            intermediates: certificates.collect(),
+        })
+    }
+
+    /// Whether the leaf is no authority and all others are. The reference asks that of root keys; the certificate of
+    /// a delegation's key may be one that OpenSSL makes without being told otherwise, an authority (§4.4 step 2).
+    pub(super) fn is_one_leaf_with_authorities(&self) -> bool {
+        !self.leaf.authority && self.intermediates.iter().all(|certificate| certificate.authority)
     }
 
     /// The certificate whose key signs.

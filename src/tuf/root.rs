@@ -196,6 +196,6 @@ impl RootRules<'_> {
     fn sound(self, key: &PublicKey, dates: Dates) -> bool {
         let now = (dates == Dates::Enforced && !self.pin.pins_bare(key)).then_some(self.now);
         key.bundle()
-            .is_none_or(|bundle| bundle.leaf().defect(now).is_none())
+            .is_none_or(|bundle| bundle.is_one_leaf_with_authorities() && bundle.leaf().defect(now).is_none())
     }
 }

@@ -6,6 +6,8 @@
     reason = "these are tests"
 )]
 
+#[path = "../fuzz/targets/all.rs"]
+mod fuzz_targets;
 #[path = "../support/repo.rs"]
 mod repo;
 #[path = "../support/tls.rs"]
@@ -16,7 +18,10 @@ mod trust_server;
 mod verify;
 
 mod admission;
+mod cli;
+mod docs;
 mod drain;
+mod fuzz;
 mod layers;
 mod notary;
 mod policy;

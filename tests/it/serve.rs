@@ -163,6 +163,28 @@ async fn too_many_connections_are_slowed_down_not_refused() {
     assert!(!first.post("/validate", b"{}").await.unwrap().closes());
 }
 
+/// Whoever opens all connections there are and says nothing does not keep the API server out.
+#[tokio::test]
+async fn silent_connections_give_way_when_every_place_is_taken() {
+    let (ca, directory) = (Ca::new("test"), tempfile::tempdir().unwrap());
+    let mut config = config(ca.server().mount(directory.path()));
+    (config.limits.connections, config.limits.overflow) = (2, 1);
+    config.limits.idle_when_full = Duration::from_millis(50);
+    let server = Server::start(config, echo).await;
+    for alpn in [b"http/1.1".as_slice(), b"h2"] {
+        let client = Client::new(&ca.pem(), &[alpn]);
+        let mut silent = Vec::new();
+        for _ in 0..3 {
+            silent.push(client.connect(server.webhook).await.unwrap());
+        }
+        let mut late = Client::api_server(&ca.pem())
+            .connect(server.webhook)
+            .await
+            .unwrap();
+        assert_eq!(late.post("/validate", b"{}").await.unwrap().status, 200);
+    }
+}
+
 #[tokio::test]
 async fn overload_is_shed_with_a_time_to_repeat() {
     let (ca, directory) = (Ca::new("test"), tempfile::tempdir().unwrap());

@@ -232,7 +232,7 @@ impl Key {
         hex::encode(hash(self.listed().to_string().as_bytes()))
     }
 
-    fn sign(&self, message: &[u8]) -> Vec<u8> {
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         match &*self.pair {
             Pair::P256(key) => {
                 let signature: p256::ecdsa::Signature = key.sign_prehash(&hash(message)).unwrap();

@@ -30,7 +30,7 @@ async fn an_image_that_is_not_verified_in_time_counts_as_unavailable() {
                 body.as_bytes(),
                 Some("timeout=2s"),
                 &default_rules,
-                Mode::Enforce,
+                &enforced,
             )
             .await
             .unwrap();
@@ -67,7 +67,7 @@ async fn a_panic_is_not_swallowed() {
         let body = created(&pod(&["app:bug"])).to_string();
         let answer = async move {
             admission(&Arc::default())
-                .answer_under(phase, body.as_bytes(), None, &default_rules, Mode::Enforce)
+                .answer_under(phase, body.as_bytes(), None, &default_rules, &enforced)
                 .await
         };
         let tracker = tokio_util::task::TaskTracker::new();

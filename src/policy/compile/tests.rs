@@ -377,6 +377,11 @@ fn rules_that_could_not_decide_are_refused() {
             "spec.rules[0].digests: \"digests\" goes with \"verify\" only",
         ),
         (
+            "images: [\"**\"]\n",
+            "images: [\"a/b:1\"]\n    digests: Allow\n",
+            "spec.rules[0].images[0]: \"digests: Allow\" lets any digest pass, whatever tag is written before it",
+        ),
+        (
             "[\"**\"]",
             "[\"a/***\"]",
             "spec.rules[0].images[0]: \"**\" stands for whole segments",

@@ -120,6 +120,15 @@ pub enum RuleError {
     /// A field without effect.
     #[error("\"digests\" goes with \"verify\" only: take it out")]
     Digests,
+    /// Any digest would pass under a tag that nothing holds it against.
+    #[error(
+        "\"digests: Allow\" lets any digest pass, whatever tag is written before it: take the tag out of {pattern:?}, \
+         or the \"digests\""
+    )]
+    DigestsOfTags {
+        /// The pattern with a tag.
+        pattern: Box<str>,
+    },
     /// Two rules that are as specific for one image.
     #[error(
         "rules {first} and {second} tie: {one:?} and {two:?} can match one image and are equally specific; make one \

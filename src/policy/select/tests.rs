@@ -95,6 +95,76 @@ fn mode_workloads_and_pinning_are_each_policy_s_own() {
     assert!(!team().pin_workloads("kube-system", &BTreeMap::new()));
 }
 
+/// CRD-20, checklist 51: alone it would admit what no policy admits.
+#[test]
+fn a_namespace_s_own_policy_has_no_say_where_no_cluster_policy_applies() {
+    let own = "kind: TrustPolicy
+metadata: {name: own, namespace: shop}
+spec: {mode: Audit, rules: [{images: [\"**\"], allow: {reason: ours}}]}";
+    let elsewhere = "kind: ClusterTrustPolicy
+metadata: {name: elsewhere}
+spec:
+  namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: other}}
+  rules: [{images: [\"**\"], allow: {reason: so}}]";
+    let image = Reference::parse("nginx").unwrap();
+    for documents in [&[own] as &[_], &[own, elsewhere]] {
+        let set = set(documents);
+        assert!(set.select("shop", &BTreeMap::new(), &image).is_empty());
+        assert_eq!(set.mode("shop", &BTreeMap::new()), Mode::Enforce);
+    }
+}
+
+/// Design §3: an image that is no reference has no rule, but it is in a namespace.
+#[test]
+fn a_namespace_is_watched_if_every_policy_that_applies_there_watches() {
+    let policy = |name: &str, mode: &str, namespace: &str| {
+        format!(
+            "kind: ClusterTrustPolicy
+metadata: {{name: {name}}}
+spec:
+  mode: {mode}
+  namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {namespace}}}}}
+  rules: [{{images: [\"**\"], allow: {{reason: so}}}}]"
+        )
+    };
+    let watching = [
+        policy("a", "Audit", "shop"),
+        policy("b", "Audit", "both"),
+        policy("c", "Enforce", "both"),
+    ];
+    let watching = set(&watching.each_ref().map(String::as_str));
+    for (namespace, want) in [
+        ("shop", Mode::Audit),
+        ("both", Mode::Enforce),
+        ("none", Mode::Enforce),
+    ] {
+        assert_eq!(watching.mode(namespace, &BTreeMap::new()), want, "{namespace}");
+    }
+}
+
+/// A tag before a digest is a claim that the runtime never looks at.
+#[test]
+fn a_rule_that_allows_tags_does_not_allow_any_digest_under_their_names() {
+    let set = set(&["kind: ClusterTrustPolicy
+metadata: {name: default}
+spec:
+  rules:
+  - {images: [\"acme/app\"], deny: {message: signed images only}}
+  - {images: [\"acme/app:dev-*\"], allow: {reason: under development}}
+  - {images: [\"acme/app:1-*\"], deny: {message: withdrawn}}"]);
+    let digest = format!("@sha256:{}", "ab".repeat(32));
+    for (image, rule) in [
+        ("acme/app:dev-1".to_owned(), 2),
+        (format!("acme/app:dev-1{digest}"), 1),
+        (format!("acme/app{digest}"), 1),
+        (format!("acme/app:1-1{digest}"), 3),
+    ] {
+        let reference = Reference::parse(&image).unwrap();
+        let found = set.select("shop", &BTreeMap::new(), &reference);
+        assert_eq!(found[0].rule, Some(rule), "{image}");
+    }
+}
+
 #[test]
 fn no_policy_makes_no_demand() {
     let image = Reference::parse("nginx").unwrap();

@@ -151,10 +151,8 @@ fn warnings_are_for_people_and_pipelines() {
         ("system:kube-scheduler", vec![], true),
         ("system:node:n1", vec!["system:nodes"], true),
     ] {
-        let user = User {
-            name: name.to_owned(),
-            groups: groups.into_iter().map(str::to_owned).collect(),
-        };
+        let groups: Vec<&str> = groups;
+        let user: User = serde_json::from_value(json!({"username": name, "groups": groups})).unwrap();
         assert_eq!(user.is_machinery(), machinery, "{name}");
     }
 }

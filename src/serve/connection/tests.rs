@@ -19,6 +19,7 @@ impl Port {
         let shared = Shared {
             limits: Limits::default(),
             stage: stage.subscribe(),
+            full: watch::channel(false).1,
             tasks: TaskTracker::new(),
         };
         Self { stage, shared }

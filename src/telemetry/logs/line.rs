@@ -8,6 +8,8 @@ use serde_json::Value;
 use tracing::Metadata;
 use tracing::field::{Field, Visit};
 
+use crate::telemetry::chain;
+
 /// Fields in the order they were recorded; a later value replaces an earlier one of the same name.
 #[derive(Default)]
 pub(super) struct Fields(Vec<(&'static str, Value)>);
@@ -66,13 +68,7 @@ impl Visit for Fields {
 
     /// The whole chain, joined with `: `.
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        let mut text = value.to_string();
-        let mut source = value.source();
-        while let Some(error) = source {
-            let _infallible = write!(text, ": {error}");
-            source = error.source();
-        }
-        self.put(field.name(), Value::String(shortened(field.name(), text)));
+        self.put(field.name(), Value::String(shortened(field.name(), chain(value))));
     }
 }
 

@@ -127,6 +127,8 @@ fn a_filter_that_cannot_be_read_is_refused() {
         ("info", true),
         ("warn,countersign=debug", true),
         ("countersign=loud", false),
+        ("loud", false),
+        ("info,hyper", false),
     ] {
         assert_eq!(
             subscriber(Format::Json, filter, Memory::default(), noon).is_ok(),

@@ -1,0 +1,165 @@
+//! Asking a trust server about one repository, once for all who want to know.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use jiff::Timestamp;
+use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, Span, debug, info, warn};
+
+use super::super::memory::{Failure, Key, Known};
+use super::super::outcome::Refusal;
+use super::super::remote::{Remote, Setback};
+use super::super::servers::Connection;
+use super::super::verifier::Notary;
+use super::Engine;
+use crate::reference::Gun;
+use crate::tuf::{self, Answer};
+
+/// How often the store is told that a server still vouches for what is there: staleness after a restart is counted
+/// from then, and writing costs a disk sync.
+const CONFIRM: Duration = Duration::from_mins(10);
+
+impl Engine {
+    /// Joins the run for this repository, or starts it. The run is a task of its own: it ends by its own deadline,
+    /// whoever still waits.
+    pub(super) async fn fly(
+        self: &Arc<Self>,
+        notary: &Arc<Notary>,
+        gun: &Gun,
+        deadline: Instant,
+    ) -> Result<Known, Failure> {
+        let (engine, notary, key) = (Arc::clone(self), Arc::clone(notary), (notary.number, gun.clone()));
+        let flight = self.flights.join(key.clone(), move || {
+            let tasks = engine.tasks.clone();
+            let run = async move { engine.run(&notary, &key).await };
+            let task = tasks.spawn(run.instrument(Span::current()));
+            async move {
+                task.await
+                    .unwrap_or_else(|_| Err(Failure::of(Refusal::crashed(), false)))
+            }
+            .boxed()
+        });
+        timeout_at(deadline, flight)
+            .await
+            .unwrap_or_else(|_| Err(Failure::of(Refusal::late(), true)))
+    }
+
+    /// Asks the server about one repository, and remembers what came of it.
+    async fn run(self: Arc<Self>, notary: &Notary, key: &Key) -> Result<Known, Failure> {
+        let begun = Instant::now();
+        let outcome = self.ask(notary, key, begun + self.options.timeout).await;
+        let result = match &outcome {
+            Ok(_) => "ok",
+            Err(failure) => failure.refusal.kind.word(),
+        };
+        self.metrics.trust_fetch(result, begun.elapsed());
+        match &outcome {
+            Ok(known) => self.memory.remember(key, known.clone()),
+            Err(failure) => {
+                warn!(gun = %key.1, reason = failure.refusal.reason, error = %failure.refusal, "repository not verified");
+                self.memory.fail(key, failure.clone());
+            }
+        }
+        self.report_expiry();
+        outcome
+    }
+
+    async fn ask(&self, notary: &Notary, key: &Key, deadline: Instant) -> Result<Known, Failure> {
+        let gun = &key.1;
+        let Some(_turn) = self.turns.take(notary.names_server(), deadline).await else {
+            return Err(Failure::of(Refusal::late(), true));
+        };
+        let now = self
+            .options
+            .clock
+            .now()
+            .map_err(|error| Failure::of(Refusal::clock(&error), false))?;
+        let connection = self.servers.of(&notary.policy, gun);
+        let connection = connection.map_err(|fault| Failure::of(Refusal::setup(&fault), false))?;
+        let remote = Remote {
+            connection: &connection,
+            store: &self.store,
+        };
+        match self.look(&remote, notary, key, now, deadline).await {
+            Ok(known) => known.ok_or_else(|| Failure::of(Refusal::crashed(), false)),
+            Err(setback) => {
+                remote.note(gun, &setback).await;
+                Err(failure(&connection, &setback))
+            }
+        }
+    }
+
+    /// The repository as the server serves it now; `None` never, unless a run is not what it should be.
+    async fn look(
+        &self,
+        remote: &Remote<'_>,
+        notary: &Notary,
+        key: &Key,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Result<Option<Known>, Setback> {
+        let gun = &key.1;
+        if let Some(known) = self
+            .memory
+            .known(key)
+            .filter(|known| now < known.collection.expires())
+            && remote.remembers(gun, known.timestamp).await?
+            && self.unchanged(remote, gun, &known, deadline).await?
+        {
+            return Ok(Some(self.confirmed(remote, gun, known, now).await));
+        }
+        let task = self.task(notary, gun, now);
+        let verified = remote.update(&task, deadline).await?;
+        let server = &remote.connection.name;
+        info!(%gun, server, expires = %verified.collection.expires(), "repository verified");
+        Ok(Known::of(verified, now, Some(Instant::now())))
+    }
+
+    /// Whether the server still serves the timestamp that was verified: then nothing below it can differ.
+    async fn unchanged(
+        &self,
+        remote: &Remote<'_>,
+        gun: &Gun,
+        known: &Known,
+        deadline: Instant,
+    ) -> Result<bool, Setback> {
+        let limit = self.options.limits.timestamp_bytes;
+        match remote.timestamp(gun, limit, deadline).await? {
+            Answer::Found(bytes) => Ok(tuf::sha256(&bytes) == known.timestamp),
+            Answer::Absent => Ok(false),
+        }
+    }
+
+    async fn confirmed(&self, remote: &Remote<'_>, gun: &Gun, known: Known, now: Timestamp) -> Known {
+        let since = Duration::try_from(now.duration_since(known.confirmed_at)).unwrap_or_default();
+        let confirmed_at = if since >= CONFIRM {
+            if let Err(error) = remote.confirm(gun, now).await {
+                warn!(%gun, %error, "trust state not confirmed");
+            }
+            now
+        } else {
+            known.confirmed_at
+        };
+        Known {
+            verified_at: now,
+            asked: Some(Instant::now()),
+            confirmed_at,
+            ..known
+        }
+    }
+
+    pub(super) fn report_expiry(&self) {
+        self.metrics
+            .nearest_metadata_expiry(self.memory.nearest_expiry().map(Timestamp::as_second));
+    }
+}
+
+fn failure(connection: &Connection, setback: &Setback) -> Failure {
+    let outage = setback.is_outage();
+    if let Setback::Unavailable(error) = setback {
+        debug!(server = connection.name, %error, outage, "trust server did not answer");
+    }
+    Failure::of(Refusal::from(setback), outage)
+}

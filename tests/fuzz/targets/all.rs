@@ -1,0 +1,8 @@
+//! What is fuzzed: one function for each target. It takes any bytes, and panics where a promise is broken.
+
+pub(crate) mod canonical;
+pub(crate) mod challenge;
+pub(crate) mod metadata;
+pub(crate) mod policy;
+pub(crate) mod reference;
+pub(crate) mod review;
