@@ -48,7 +48,7 @@ fn all(results: Vec<Result<Pinned, Refusal>>) -> Result<Pinned, Refusal> {
         return Err(join(kind, refusals));
     }
     let mut pins = pins.into_iter();
-    let Some(first) = pins.next() else {
+    let Some(mut first) = pins.next() else {
         return Err(no_verifier());
     };
     let mut sources: Vec<_> = first.verifier.iter().cloned().collect();
@@ -57,6 +57,8 @@ fn all(results: Vec<Result<Pinned, Refusal>>) -> Result<Pinned, Refusal> {
         if pin.digest != first.digest {
             return Err(disagreement(sources));
         }
+        // The answer is as old as the oldest that it rests on.
+        first.stale = first.stale.max(pin.stale);
     }
     Ok(first)
 }
@@ -162,6 +164,17 @@ mod tests {
                 "all of {results:?}"
             );
         }
+    }
+
+    #[test]
+    fn an_answer_is_as_stale_as_the_stalest_it_rests_on() {
+        let hour = std::time::Duration::from_hours(1);
+        let stale = yes(1).map(|pin| Pinned {
+            stale: Some(hour),
+            ..pin
+        });
+        let combined = combine(Combine::All, vec![yes(1), stale]).unwrap();
+        assert_eq!(combined.stale(), Some(hour));
     }
 
     #[test]

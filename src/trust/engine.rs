@@ -289,8 +289,9 @@ impl Engine {
                 .await
                 .ok()??,
         };
-        let age = Duration::try_from(now.duration_since(known.verified_at)).unwrap_or_default();
-        (age <= notary.max_staleness() && now < known.collection.expires()).then_some((known, age))
+        let expires = known.collection.expires();
+        let age = age_in_outage(known.verified_at, expires, now, notary.max_staleness())?;
+        Some((known, age))
     }
 
     /// Verifies again what the store kept, after a restart during an outage.
@@ -320,6 +321,18 @@ impl Engine {
             now,
         }
     }
+}
+
+/// The age of metadata that may serve in an outage: at most `most`, and never past its expiry. What was verified in the
+/// future was verified by a clock that was wrong, and its age is unknown.
+fn age_in_outage(
+    verified_at: Timestamp,
+    expires: Timestamp,
+    now: Timestamp,
+    most: Duration,
+) -> Option<Duration> {
+    let age = Duration::try_from(now.duration_since(verified_at)).ok()?;
+    (age <= most && now < expires).then_some(age)
 }
 
 fn resolve(image: &Reference, notary: &Notary, known: &Known) -> Result<Resolution, Unsigned> {
@@ -365,5 +378,27 @@ fn settle(
                 .map(|tag| known.collection.similar(tag))
                 .unwrap_or_default(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_serves_in_an_outage_within_its_staleness_and_before_its_expiry() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let most = Duration::from_secs(100);
+        for (what, now, expires, age) in [
+            ("just verified", 1_000, 2_000, Some(0)),
+            ("as stale as allowed", 1_100, 2_000, Some(100)),
+            ("too stale", 1_101, 2_000, None),
+            ("not yet expired", 1_050, 1_051, Some(50)),
+            ("expired", 1_050, 1_050, None),
+            ("verified in the future", 999, 2_000, None),
+        ] {
+            let found = age_in_outage(at(1_000), at(expires), at(now), most);
+            assert_eq!(found, age.map(Duration::from_secs), "{what}");
+        }
     }
 }

@@ -1320,6 +1320,22 @@ fn a_root_missing_from_the_chain_is_refused() {
 }
 
 #[test]
+fn a_root_under_another_version_than_its_own_is_refused() {
+    let seen = View::new().having_seen(&Repo::new().publish());
+    let mut files = Repo::new().publish();
+    for version in 2..=3 {
+        Repo::new()
+            .all_versions(version)
+            .version("root", version)
+            .publish_to(&mut files);
+    }
+    assert_eq!(seen.verdict(&files), "accepted");
+    let third = files.0["3.root.json"].clone();
+    files.0.insert("2.root.json".to_owned(), third);
+    assert_eq!(seen.verdict(&files), "root_chain");
+}
+
+#[test]
 fn a_server_without_versioned_roots_may_jump_if_the_old_key_signed() {
     let repo = Repo::new();
     let seen = View::new().having_seen(&repo.publish());

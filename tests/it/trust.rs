@@ -451,6 +451,12 @@ async fn a_restart_during_an_outage_serves_what_the_store_remembers_and_no_longe
         assert_eq!(restarted.word("GUN:1.0").await, word, "{now}");
         assert_eq!(restarted.word("GUN:1.0").await, word, "{now}, asked again");
     }
+    let before = setup().at("2029-12-31T23:00:00Z").start();
+    assert_eq!(
+        before.word("GUN:1.0").await,
+        "network",
+        "verified by a clock that was ahead: nobody knows how old it is"
+    );
     let other_pin = Setup::of(&server)
         .with("maxStaleness", json!("12h"))
         .with("root", json!({"keys": [Key::p256(9).pem()]}))
