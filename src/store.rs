@@ -41,6 +41,8 @@ pub struct Store {
     connection: Mutex<Connection>,
     /// Files are kept only where they outlive the process: in memory they would be there twice.
     durable: bool,
+    /// Whether the database was made by this very opening.
+    new: bool,
 }
 
 /// A repository's state as it was loaded, and which revision of it that was.
@@ -92,7 +94,8 @@ impl Store {
         // In WAL mode only FULL syncs every commit; NORMAL may lose the newest ones when power fails.
         connection.pragma_update(None, "synchronous", "FULL")?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if layout(&transaction)? == 0 {
+        let new = layout(&transaction)? == 0;
+        if new {
             transaction.execute_batch(SCHEMA)?;
             transaction.pragma_update(None, "user_version", LAYOUT)?;
         }
@@ -100,7 +103,14 @@ impl Store {
         Ok(Self {
             connection: Mutex::new(connection),
             durable,
+            new,
         })
+    }
+
+    /// Whether nothing can be remembered because the database was made just now. Where there should have been one,
+    /// that is a loss, and to be told loudly (design §5).
+    pub const fn is_new(&self) -> bool {
+        self.new
     }
 
     fn of_known_layout(self, path: PathBuf) -> Result<Self, StoreError> {
@@ -314,9 +324,8 @@ fn load(connection: &Connection, server: &str, gun: &Gun) -> rusqlite::Result<Op
         files.extend(bytes.map(|bytes| (role.clone(), bytes.into())));
         seen.insert(role, Seen { version, sha256 });
     }
-    let verified_at = match verified_at.map(|time| time.parse()).transpose() {
-        Ok(verified_at) => verified_at,
-        Err(_) => return Ok(None),
+    let Ok(verified_at) = verified_at.map(|time| time.parse()).transpose() else {
+        return Ok(None);
     };
     let state = State {
         roots,

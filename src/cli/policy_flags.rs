@@ -47,11 +47,17 @@ pub(super) fn prepare(trust: &Trust, policies: &PolicySet) -> anyhow::Result<()>
     })
 }
 
-/// What was seen before. Without `dir` nothing was, and nothing will have been: `warn` has to say so.
-pub(super) fn store(dir: Option<&Path>, warn: impl FnOnce()) -> anyhow::Result<Store> {
+/// What was seen before. Where nothing was, `warn` is told what that costs.
+pub(super) fn store(dir: Option<&Path>, warn: impl FnOnce(&str)) -> anyhow::Result<Store> {
     let Some(dir) = dir else {
-        warn();
+        warn("no --state-dir: what is seen is forgotten at the end, and a rollback after it goes unnoticed");
         return Ok(Store::memory()?);
     };
-    Ok(Store::open(dir)?)
+    let store = Store::open(dir)?;
+    if store.is_new() {
+        warn(
+            "the state directory is new: a rollback to before now goes unnoticed; if it had been used, its state is lost",
+        );
+    }
+    Ok(store)
 }

@@ -75,10 +75,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
     let image = Reference::parse(&args.image)
         .with_context(|| format!("{:?} is not an image reference", args.image))?;
     let (_, policies) = args.policies.read(docker_config().as_deref())?;
-    let store = store(args.state_dir.as_deref(), || {
-        complain(
-            "warning: no --state-dir: what is seen is forgotten, so a rollback between runs goes unnoticed",
-        );
+    let store = store(args.state_dir.as_deref(), |what| {
+        complain(&format!("warning: {what}"));
     })?;
     let options = Options {
         timeout: args.timeout,

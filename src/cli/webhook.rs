@@ -189,8 +189,8 @@ fn config(serving: &Serving) -> anyhow::Result<Config> {
 }
 
 fn trust(args: &Args, metrics: Arc<Metrics>) -> anyhow::Result<Trust> {
-    let store = store(args.state_dir.as_deref(), || {
-        warn!("no --state-dir: a restart forgets what was seen, and a rollback across it goes unnoticed");
+    let store = store(args.state_dir.as_deref(), |what| {
+        warn!(cost = what, "nothing is remembered from before");
     })?;
     let options = Options {
         timeout: args.timeout,

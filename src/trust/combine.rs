@@ -110,6 +110,7 @@ mod tests {
     use crate::reference::Digest;
     use crate::trust::fake;
 
+    #[expect(clippy::unnecessary_wraps, reason = "an answer like the others")]
     fn yes(content: u8) -> Result<Pinned, Refusal> {
         Ok(fake::pinned(Digest::sha256([content; 32])))
     }
@@ -168,7 +169,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_as_stale_as_the_stalest_it_rests_on() {
-        let hour = std::time::Duration::from_hours(1);
+        let hour = std::time::Duration::from_secs(3600);
         let stale = yes(1).map(|pin| Pinned {
             stale: Some(hour),
             ..pin

@@ -19,9 +19,9 @@ const OVERHEAD: u32 = 20;
 /// How long the memory of a repository that nobody asks for is kept.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
 /// How long a failure is kept: longer than any stands.
-const FAILED: Duration = Duration::from_secs(1 * 60);
+const FAILED: Duration = Duration::from_secs(60);
 /// How long after the last image a repository is kept fresh in the background.
-const ACTIVE: Duration = Duration::from_secs(1 * 3600);
+const ACTIVE: Duration = Duration::from_secs(3600);
 
 /// One repository as one verifier sees it: two may disagree about pins and signers.
 pub(super) type Key = (u64, Gun);

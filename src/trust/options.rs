@@ -28,7 +28,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(5),
-            fresh_for: Duration::from_secs(1 * 60),
+            fresh_for: Duration::from_secs(60),
             limits: Limits::default(),
             attribution: false,
             credential_helpers: false,

@@ -233,9 +233,8 @@ fn replay(task: Task, state: &State) -> Option<Verified> {
 fn remembered(state: &State, request: &Request) -> Answer {
     let file = match (&request.role, &request.form) {
         (Role::Root, Form::Current) => state.roots.last(),
-        (Role::Root, _) => None,
+        (Role::Root, _) | (_, Form::Version(_)) => None,
         (role, Form::Current | Form::Hash(_)) => state.files.get(role),
-        (_, Form::Version(_)) => None,
     };
     file.map_or(Answer::Absent, |file| Answer::Found(file.clone()))
 }

@@ -33,7 +33,8 @@ pub(super) fn blocks(text: &str) -> Result<Vec<Block<'_>>, PemError> {
             if line == end {
                 break;
             }
-            if !line.contains(':') {
+            // Headers come before all data; a colon after it is no base64 and refused as such.
+            if !(data.is_empty() && line.contains(':')) {
                 data.push_str(line);
             }
         }

@@ -352,7 +352,13 @@ async fn a_rollback_between_two_runs_is_noticed_where_there_is_a_state_dir() {
         command
     };
     let first = run(&mut with_state()).await;
-    assert_eq!((first.status, first.err.as_str()), (Some(0), ""), "{first:?}");
+    assert_eq!(first.status, Some(0), "{first:?}");
+    assert!(
+        first.err.starts_with("warning: the state directory is new"),
+        "{first:?}"
+    );
+    let second = run(&mut with_state()).await;
+    assert_eq!((second.status, second.err.as_str()), (Some(0), ""), "{second:?}");
     world.serve(&Repo::new().publish());
     let forgetful = run(&mut world.verify("1.0")).await;
     assert_eq!(forgetful.status, Some(0), "{forgetful:?}");
@@ -396,12 +402,12 @@ async fn a_rollback_between_two_runs_is_noticed_where_there_is_a_state_dir() {
 #[tokio::test]
 async fn stale_metadata_serves_only_on_request_and_says_so() {
     let world = World::new(&Repo::new()).await;
-    let state = world.path("state");
+    let folder = world.path("state");
     let with_state = |more: &[&str]| {
         let mut command = world.verify("1.0");
         command
             .arg("--state-dir")
-            .arg(&state)
+            .arg(&folder)
             .args(["--output", "json"])
             .args(more);
         command

@@ -1,5 +1,7 @@
 //! Integration tests: the program and its library against peers that these tests play themselves, on loopback.
 #![expect(
+    clippy::expect_used,
+    clippy::panic,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     unreachable_pub,

@@ -23,7 +23,7 @@ fn recorded(folder: &Path) -> Files {
             let name = format!("{prefix}{}", path.file_name().unwrap().to_str().unwrap());
             if path.is_dir() {
                 collect(&path, &format!("{name}/"), files);
-            } else if name.ends_with(".json") && name != "expected.json" {
+            } else if path.extension().is_some_and(|kind| kind == "json") && name != "expected.json" {
                 files.insert(name, fs::read(&path).unwrap());
             }
         }

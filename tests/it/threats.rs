@@ -389,7 +389,9 @@ fn an_endless_chain_of_roots_is_refused() {
 fn arbitrary_content_signed_by_foreign_keys_is_refused() {
     let foreign = Key::p256(66);
     for role in ["targets", "snapshot", "timestamp", "targets/releases"] {
-        let repo = Repo::new().with_alice(&[]).signed_by(role, &[foreign.clone()]);
+        let repo = Repo::new()
+            .with_alice(&[])
+            .signed_by(role, std::slice::from_ref(&foreign));
         assert_eq!(View::new().verdict(&repo.publish()), "threshold", "{role}");
         let unsigned = Repo::new().with_alice(&[]).signed_by(role, &[]);
         assert_eq!(
