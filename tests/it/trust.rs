@@ -84,9 +84,7 @@ impl Bench {
     }
 
     fn ruled(options: Options, store: Store, verifiers: &Value, rule: &Value) -> Self {
-        let policy = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "ClusterTrustPolicy", "metadata": {"name": "test"},
-            "spec": {"verifiers": verifiers, "rules": [rule]}});
-        let policies = PolicySet::parse([("test.yaml".into(), policy.to_string())]).unwrap();
+        let policies = policy_of(verifiers, rule);
         let trust = Trust::new(options, Arc::new(store), Arc::new(Metrics::default()));
         trust.prepare(&policies).unwrap();
         let image = Reference::parse(GUN).unwrap();
@@ -121,6 +119,12 @@ impl Bench {
             Err(refusal) => refusal.reason().to_owned(),
         }
     }
+}
+
+fn policy_of(verifiers: &Value, rule: &Value) -> PolicySet {
+    let policy = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "ClusterTrustPolicy", "metadata": {"name": "test"},
+        "spec": {"verifiers": verifiers, "rules": [rule]}});
+    PolicySet::parse([("test.yaml".into(), policy.to_string())]).unwrap()
 }
 
 fn serve(server: &TrustServer, files: &Files) {
@@ -545,6 +549,49 @@ async fn a_store_that_fails_denies() {
     assert_eq!((refusal.kind(), refusal.reason()), (Kind::Unavailable, "state"));
 }
 
+// notary-v1 §1.6: what docker keeps beside its config.json.
+#[tokio::test]
+async fn certificates_in_dockers_folder_are_used() {
+    let server = TrustServer::builder().client_certificate().start().await;
+    serve(&server, &Repo::new().publish());
+    let dir = tempfile::tempdir().unwrap();
+    let tls = dir.path().join("tls").join(server.address().to_string());
+    std::fs::create_dir_all(&tls).unwrap();
+    let config = dir.path().join("config.json");
+    std::fs::write(&config, "{}").unwrap();
+    let bench = || {
+        Setup::of(&server)
+            .with("credentials", json!({"dockerConfig": config}))
+            .start()
+    };
+    assert_eq!(bench().word("GUN:1.0").await, "tls", "an authority nobody knows");
+    let (certificate, key) = server.client_identity();
+    for (name, text) in [
+        ("ca.crt", server.ca_pem()),
+        ("client.cert", certificate),
+        ("client.key", key),
+    ] {
+        std::fs::write(tls.join(name), text).unwrap();
+    }
+    assert_eq!(bench().word("GUN:1.0").await, digest("one"));
+    std::fs::remove_file(tls.join("client.cert")).unwrap();
+    let policies = policy_of(
+        &json!([{"name": "acme", "notary": {"server": server.url(), "root": {"trustOnFirstUse": true},
+        "credentials": {"dockerConfig": config}}}]),
+        &json!({"images": ["**"], "verify": {"anyOf": ["acme"]}}),
+    );
+    let trust = Trust::new(
+        options(NOW),
+        Arc::new(Store::memory().unwrap()),
+        Arc::new(Metrics::default()),
+    );
+    let faults = trust.prepare(&policies).unwrap_err();
+    assert!(
+        format!("{:?}", faults[0].source).contains("TlsPair"),
+        "a key without its certificate: {faults:?}"
+    );
+}
+
 #[tokio::test]
 async fn verifiers_do_not_share_what_they_believe() {
     let server = serving(&Repo::new()).await;
@@ -620,10 +667,11 @@ async fn a_policy_that_stays_keeps_its_memory_and_one_that_cannot_be_used_change
     let bench = Setup::of(&server).start();
     bench.ask("GUN:1.0").await.unwrap();
     let policy = |key: &str| {
-        let policy = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "ClusterTrustPolicy", "metadata": {"name": "test"},
-            "spec": {"verifiers": [{"name": "acme", "notary": {"server": server.url(), "root": {"keys": [key]}}}],
-                "rules": [{"images": ["**"], "verify": {"anyOf": ["acme"]}}]}});
-        PolicySet::parse([("test.yaml".into(), policy.to_string())]).unwrap()
+        let notary = json!({"server": server.url(), "root": {"keys": [key]}});
+        policy_of(
+            &json!([{"name": "acme", "notary": notary}]),
+            &json!({"images": ["**"], "verify": {"anyOf": ["acme"]}}),
+        )
     };
     bench.trust.prepare(&policy(&Key::p256(1).pem())).unwrap();
     bench.ask("GUN:1.0").await.unwrap();
