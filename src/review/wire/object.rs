@@ -185,8 +185,8 @@ mod tests {
     #[test]
     fn an_object_is_controlled_if_one_of_its_owners_says_so() {
         for (owners, want) in [
-            (r#"null"#, false),
-            (r#"[]"#, false),
+            ("null", false),
+            ("[]", false),
             (r#"[{"kind":"Team","name":"shop"}]"#, false),
             (
                 r#"[{"name":"a","controller":null},{"name":"b","controller":false}]"#,
