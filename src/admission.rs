@@ -15,7 +15,7 @@ use crate::reference::Reference;
 use crate::review::images::{self, Image, Unreadable};
 pub use crate::review::wire::Malformed;
 use crate::review::wire::{self, Operation, Request};
-use crate::review::workload::{Place, resource_word};
+use crate::review::workload::{Place, is_rewritable, resource_word};
 use crate::telemetry::Metrics;
 use crate::trust::Verify;
 
@@ -35,7 +35,7 @@ mod text;
 /// The four entries the API server calls (ADM-60). Each is a path of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// `/mutate`: pins what it can prove, never denies.
+    /// `/mutate`: pins what it can prove, in templates only where a policy wants it; never denies.
     Mutate,
     /// `/validate`: the authority, on the final object.
     Validate,
@@ -98,8 +98,15 @@ impl<V: Verify> Admission<V> {
         // A review carries the name of its namespace, which `select` matches as a label, and no other label.
         let labels = BTreeMap::new();
         let rules = |namespace: &str, image: &Reference| policies.select(namespace, &labels, image);
-        let unreadable = |namespace: &str| policies.mode(namespace, &labels);
-        self.answer_under(phase, body, query, &rules, &unreadable).await
+        let standing = |namespace: &str| Standing {
+            unreadable: policies.mode(namespace, &labels),
+            templates: if policies.pin_workloads(namespace, &labels) {
+                Templates::Pin
+            } else {
+                Templates::Keep
+            },
+        };
+        self.answer_under(phase, body, query, &rules, &standing).await
     }
 
     /// [`Self::answer`], with the policies as a function.
@@ -109,20 +116,24 @@ impl<V: Verify> Admission<V> {
         body: &[u8],
         query: Option<&str>,
         rules: &(impl Fn(&str, &Reference) -> Vec<Requirement> + Sync),
-        unreadable: &(impl Fn(&str) -> Mode + Sync),
+        standing: &(impl Fn(&str) -> Standing + Sync),
     ) -> Result<Vec<u8>, Malformed> {
         let started = Instant::now();
         let request = wire::parse(body).inspect_err(|_| self.count_malformed(phase, started))?;
         let until = started + deadline(query, self.limit);
         let namespace = request.namespace.as_str();
-        let decision = match plan(phase, &request) {
+        let Standing {
+            unreadable,
+            templates,
+        } = standing(namespace);
+        let decision = match plan(phase, &request, templates) {
             Plan::Allow { reason, warning } => Decision::allow(reason, warning),
-            Plan::Refuse { stance, error } => ruling::unreadable(stance, unreadable(namespace), &error),
+            Plan::Refuse { stance, error } => ruling::unreadable(stance, unreadable, &error),
             Plan::Look { stance, images, name } => {
                 let rules = Rules {
                     select: |image: &Reference| rules(namespace, image),
                     namespace,
-                    unreadable: unreadable(namespace),
+                    unreadable,
                 };
                 let questions = proof::questions(&images, stance, &rules);
                 let findings = proof::find(self.verify.as_ref(), questions, stance.need(), until).await;
@@ -160,6 +171,23 @@ impl<V: Verify> Admission<V> {
     }
 }
 
+/// What the policies say of a namespace, whatever the image.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    /// Whether what cannot be read is denied.
+    unreadable: Mode,
+    templates: Templates,
+}
+
+/// What becomes of pod templates before they are final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Templates {
+    /// They stay as they were written: the Pods made from them are pinned.
+    Keep,
+    /// They are pinned like Pods (ADM-37).
+    Pin,
+}
+
 /// What is to be done about a request.
 #[derive(Debug)]
 enum Plan {
@@ -189,7 +217,7 @@ impl Plan {
 }
 
 /// Neither owners nor deletion nor a scale of zero lets a changed image through unseen (ADM-33, ADM-35).
-fn plan(phase: Phase, request: &Request<'_>) -> Plan {
+fn plan(phase: Phase, request: &Request<'_>, templates: Templates) -> Plan {
     if !matches!(request.operation, Operation::Create | Operation::Update) {
         return Plan::allow("operation");
     }
@@ -205,16 +233,27 @@ fn plan(phase: Phase, request: &Request<'_>) -> Plan {
         Place::Pod if request.user.is_node() && request.subresource.is_empty() => {
             return Plan::allow("node");
         }
-        place @ (Place::Pod | Place::Template { .. }) => match (Stance::of(phase, place), place.root()) {
-            (Some(stance), Some(root)) => (stance, root),
-            // Templates are not rewritten: the Pods made from them are (ADM-34, ADM-37).
-            _ => return Plan::allow("template"),
-        },
+        place @ (Place::Pod | Place::Template { .. }) => {
+            match (stance(phase, place, request, templates), place.root()) {
+                (Some(stance), Some(root)) => (stance, root),
+                _ => return Plan::allow("template"),
+            }
+        }
     };
     match subject(request, root) {
         Ok((images, _)) if images.is_empty() => Plan::allow("unchanged"),
         Ok((images, name)) => Plan::Look { stance, images, name },
         Err(error) => Plan::Refuse { stance, error },
+    }
+}
+
+/// Templates are pinned where a policy wants it and no controller would be provoked (ADM-34, ADM-37).
+fn stance(phase: Phase, place: Place, request: &Request<'_>, templates: Templates) -> Option<Stance> {
+    match (phase, place) {
+        (Phase::Mutate, Place::Template { .. }) => {
+            (templates == Templates::Pin && is_rewritable(request)).then_some(Stance::Pin)
+        }
+        _ => Stance::of(phase, place),
     }
 }
 

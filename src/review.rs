@@ -8,8 +8,8 @@
 //! | [`patch`] | the JSON Patch that pins them |
 //! | [`verdict`] | yes or no, in words that fit where they will be shown |
 //!
-//! Nothing here knows a policy or a signature, and nothing decides by an annotation, a label or an owner: all
-//! three are the user's to write (ADM-35, ADM-45).
+//! Nothing here knows a policy or a signature, and nothing is admitted for an annotation, a label or an owner: all
+//! three are the user's to write (ADM-35, ADM-45). An owner only keeps a template as it was written (ADM-34).
 
 pub mod images;
 pub mod patch;

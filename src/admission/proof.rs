@@ -82,7 +82,7 @@ where
 
 /// Policies that ignore workloads have no say about templates.
 fn open(reference: Reference, mut requirements: Vec<Requirement>, stance: Stance) -> Question {
-    if stance.is_of_template() {
+    if stance.asks_workloads() {
         requirements.retain(|requirement| requirement.workloads != Workloads::Ignore);
     }
     if requirements.is_empty() {

@@ -18,7 +18,7 @@ use crate::review::workload::Place;
 /// How a request is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stance {
-    /// Pods before they are final: pin, never deny.
+    /// Pods, and templates that are to be pinned like them, before they are final: pin, never deny.
     Pin,
     /// Final Pods: deny what is not proved.
     Enforce,
@@ -31,7 +31,8 @@ pub(super) enum Stance {
 }
 
 impl Stance {
-    /// How `phase` judges what is at `place`; `None` if it does not.
+    /// How `phase` judges what is at `place`; `None` if it does not. Whether a template is pinned is not the phase's
+    /// to say.
     ///
     /// A webhook configuration that sends Pods to `/advise` gets a report: that entry serves audit namespaces too,
     /// where nothing may be denied (ADM-60).
@@ -46,7 +47,8 @@ impl Stance {
         }
     }
 
-    /// Only what runs as it is needs a digest: nothing pins Pods of audit namespaces, and templates are never pinned.
+    /// Only what runs as it is needs a digest: nothing pins Pods of audit namespaces, and few policies
+    /// want templates pinned.
     pub(super) const fn need(self) -> Need {
         match self {
             Self::Enforce => Need::Digest,
@@ -54,8 +56,9 @@ impl Stance {
         }
     }
 
-    /// Whether what is judged is a pod template.
-    pub(super) const fn is_of_template(self) -> bool {
+    /// Whether each policy says for itself what becomes of refused images, as it does in final templates. A pin needs
+    /// every policy.
+    pub(super) const fn asks_workloads(self) -> bool {
         matches!(self, Self::Advise | Self::Mention)
     }
 

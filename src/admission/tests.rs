@@ -15,6 +15,7 @@ mod answers;
 mod bounds;
 mod logs;
 mod property;
+mod templates;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -133,8 +134,19 @@ fn for_workloads(workloads: Workloads) -> impl Fn(&str, &Reference) -> Vec<Requi
 }
 
 /// What becomes of unreadable images under [`default_rules`].
-fn enforced(_: &str) -> Mode {
-    Mode::Enforce
+const fn enforced(_: &str) -> Standing {
+    Standing {
+        unreadable: Mode::Enforce,
+        templates: Templates::Keep,
+    }
+}
+
+/// The same where a policy wants templates pinned.
+const fn pinning(_: &str) -> Standing {
+    Standing {
+        unreadable: Mode::Enforce,
+        templates: Templates::Pin,
+    }
 }
 
 fn admission(verify: &Arc<Oracle>) -> Admission<Oracle> {
@@ -160,6 +172,13 @@ fn review(resource: &str, operation: &str, object: &Value, old: &Value) -> Value
     let (group, kind) = match resource {
         "pods" => ("", "Pod"),
         "deployments" => ("apps", "Deployment"),
+        "statefulsets" => ("apps", "StatefulSet"),
+        "daemonsets" => ("apps", "DaemonSet"),
+        "replicasets" => ("apps", "ReplicaSet"),
+        "jobs" => ("batch", "Job"),
+        "cronjobs" => ("batch", "CronJob"),
+        "podtemplates" => ("", "PodTemplate"),
+        "replicationcontrollers" => ("", "ReplicationController"),
         _ => ("example.com", "Thing"),
     };
     json!({
@@ -204,14 +223,29 @@ async fn respond_with(
     review: &Value,
     rules: &(impl Fn(&str, &Reference) -> Vec<Requirement> + Sync),
 ) -> Value {
+    respond_where(verify, phase, review, rules, &enforced).await
+}
+
+async fn respond_where(
+    verify: &Arc<Oracle>,
+    phase: Phase,
+    review: &Value,
+    rules: &(impl Fn(&str, &Reference) -> Vec<Requirement> + Sync),
+    standing: &(impl Fn(&str) -> Standing + Sync),
+) -> Value {
     let body = review.to_string();
     let reply = admission(verify)
-        .answer_under(phase, body.as_bytes(), Some("timeout=10s"), rules, &enforced)
+        .answer_under(phase, body.as_bytes(), Some("timeout=10s"), rules, standing)
         .await
         .unwrap();
     let reply: Value = serde_json::from_slice(&reply).unwrap();
     assert_eq!(reply["response"]["uid"], review["request"]["uid"]);
     reply["response"].clone()
+}
+
+/// To a review in a namespace whose templates are pinned.
+async fn respond_pinning(review: &Value) -> Value {
+    respond_where(&Arc::default(), Phase::Mutate, review, &default_rules, &pinning).await
 }
 
 async fn respond(phase: Phase, review: &Value) -> Value {

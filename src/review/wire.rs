@@ -127,6 +127,12 @@ impl Request<'_> {
     pub fn old_object(&self) -> Option<Value> {
         self.old_object.and_then(object::read)
     }
+
+    /// Whether an owner of the object claims to control it. Anybody can write that, so it is reason enough to leave the
+    /// object as it is, and never to trust it (ADM-34, ADM-35). Owners that cannot be read count as one that does.
+    pub fn is_controlled(&self) -> bool {
+        self.object.is_none_or(object::is_controlled)
+    }
 }
 
 /// Leaves the objects out: environment values hold secrets (OBS-21).

@@ -1,6 +1,6 @@
 //! Which requests carry a pod specification, and where in the object it is (§1.3, §1.4).
 
-use crate::review::wire::{Kind, Request};
+use crate::review::wire::{Kind, Operation, Request};
 
 /// What a request is about, decided by resource and subresource, never by kind alone: `deployments/scale` has
 /// kind `Scale`.
@@ -77,6 +77,25 @@ fn template(group: &str, resource: &str) -> Option<&'static str> {
         ("batch", "cronjobs") => Some("/spec/jobTemplate/spec/template/spec"),
         _ => None,
     }
+}
+
+/// Whether the images in a template may be rewritten (§1.3). Not those of a Job that exists: the API server refuses a
+/// changed one. Not those of an object that a controller made from another and goes on comparing with it: it would make
+/// the next one, for ever (ADM-34).
+pub fn is_rewritable(request: &Request<'_>) -> bool {
+    let group = request.resource.group.as_str();
+    let resource = request.resource.resource.as_str();
+    let listed = match (group, resource, request.operation) {
+        (
+            "apps",
+            "deployments" | "statefulsets" | "daemonsets" | "replicasets",
+            Operation::Create | Operation::Update,
+        )
+        | ("batch", "cronjobs", Operation::Create | Operation::Update)
+        | ("batch", "jobs", Operation::Create) => request.subresource.is_empty(),
+        _ => false,
+    };
+    listed && !request.is_controlled()
 }
 
 /// The request's resource as a word of a closed set, for metrics.
@@ -160,6 +179,46 @@ mod tests {
                 want,
                 "{group}/{resource}/{subresource} {kind}"
             );
+        }
+    }
+
+    /// §1.3, the column "mutate"; ADM-34.
+    #[test]
+    fn a_template_is_rewritable_by_resource_operation_and_owner() {
+        let rewritable = |group: &str, resource: &str, subresource: &str, operation: &str, owners| {
+            let body = serde_json::json!({
+                "apiVersion": "admission.k8s.io/v1",
+                "kind": "AdmissionReview",
+                "request": {
+                    "uid": "1",
+                    "resource": {"group": group, "version": "v1", "resource": resource},
+                    "subResource": subresource,
+                    "operation": operation,
+                    "object": {"metadata": {"ownerReferences": owners}},
+                },
+            });
+            is_rewritable(&wire::parse(body.to_string().as_bytes()).unwrap())
+        };
+        let controller = || serde_json::json!([{"controller": true}]);
+        for (group, resource, create, update) in [
+            ("apps", "deployments", true, true),
+            ("apps", "statefulsets", true, true),
+            ("apps", "daemonsets", true, true),
+            ("apps", "replicasets", true, true),
+            ("batch", "cronjobs", true, true),
+            ("batch", "jobs", true, false),
+            ("", "podtemplates", false, false),
+            ("", "replicationcontrollers", false, false),
+            ("", "pods", false, false),
+            ("example.com", "deployments", false, false),
+        ] {
+            for (operation, want) in [("CREATE", create), ("UPDATE", update), ("DELETE", false)] {
+                let of = |subresource, owners| rewritable(group, resource, subresource, operation, owners);
+                let label = format!("{group}/{resource} {operation}");
+                assert_eq!(of("", serde_json::Value::Null), want, "{label}");
+                assert!(!of("", controller()), "{label}");
+                assert!(!of("scale", serde_json::Value::Null), "{label}");
+            }
         }
     }
 

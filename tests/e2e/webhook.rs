@@ -86,6 +86,15 @@ pub(crate) fn register(cluster: &Cluster, name: &str, client_config: &Value) {
             "namespaceSelector": selector(name, &["enforce"]), "rules": pod_rules(), "matchConditions": conditions(),
         }),
     );
+    let templates = merged(
+        entry("mutate"),
+        json!({
+            "name": "mutate-workloads.countersign.dev",
+            "failurePolicy": "Fail", "timeoutSeconds": 10,
+            "namespaceSelector": selector(name, &["enforce"]), "rules": workload_rules(),
+            "matchConditions": template_conditions(),
+        }),
+    );
     let validate = merged(
         entry("validate"),
         json!({
@@ -108,7 +117,7 @@ pub(crate) fn register(cluster: &Cluster, name: &str, client_config: &Value) {
         }),
     );
     for (kind, webhooks) in [
-        ("MutatingWebhookConfiguration", vec![mutate]),
+        ("MutatingWebhookConfiguration", vec![mutate, templates]),
         ("ValidatingWebhookConfiguration", vec![validate, audit, advise]),
     ] {
         cluster.create(&json!({
@@ -172,5 +181,15 @@ fn conditions() -> Value {
     json!([
         {"name": "not-a-kubelet", "expression": "!('system:nodes' in request.userInfo.?groups.orValue([]))"},
         {"name": "images-changed", "expression": format!("request.operation != 'UPDATE' || {}", changed.join(" || "))},
+    ])
+}
+
+/// An update that changes no template needs no answer. That operators are told to leave out what a controller made as
+/// well is not relied on: the webhook itself must leave it alone (ADM-34).
+fn template_conditions() -> Value {
+    json!([
+        {"name": "template-changed",
+            "expression": "request.operation != 'UPDATE' || object.spec.?template != oldObject.spec.?template \
+                           || object.spec.?jobTemplate != oldObject.spec.?jobTemplate"},
     ])
 }

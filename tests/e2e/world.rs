@@ -62,9 +62,28 @@ pub(crate) fn cluster() -> &'static Cluster {
 /// The policy that every webhook of the tests serves.
 pub(crate) fn policy() -> &'static PathBuf {
     // JSON is YAML.
-    static POLICY: LazyLock<PathBuf> =
-        LazyLock::new(|| process::write("policy.yaml", trust().policy().to_string()));
+    static POLICY: LazyLock<PathBuf> = LazyLock::new(|| {
+        let policies = format!("{}\n---\n{}\n", trust().policy(), pinning_policy());
+        process::write("policy.yaml", policies)
+    });
     &POLICY
+}
+
+/// The namespaces whose templates are pinned.
+pub(crate) const PINNED_TEMPLATES: [&str; 2] = ["pinned-templates", "templates-pinned-later"];
+
+/// Leaves the judgement to the other policy.
+fn pinning_policy() -> Value {
+    json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "ClusterTrustPolicy", "metadata": {"name": "pin-templates"},
+        "spec": {
+            "namespaceSelector": {"matchExpressions": [
+                {"key": "kubernetes.io/metadata.name", "operator": "In", "values": PINNED_TEMPLATES},
+            ]},
+            "pinWorkloads": true,
+            "rules": [{"images": ["**"], "allow": {"reason": "policy default judges"}}],
+        },
+    })
 }
 
 /// One replica that answers for the namespaces of most tests, called by URL.

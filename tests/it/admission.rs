@@ -122,12 +122,16 @@ fn only_what_an_update_changes_is_changed() {
         ("pod-unknown-subresource", "e1"),
         ("jobs-resume", ""),
         ("deployments-annotate", ""),
+        ("deployments-reapply", "i0 i1 v1"),
     ] {
         let changed: Vec<_> = images(&fixture(name))
             .iter()
             .filter(|image| image.changed())
             .map(|image| {
-                let mut segments = image.pointer.split('/').skip(2);
+                let mut segments = image
+                    .pointer
+                    .split('/')
+                    .skip_while(|segment| *segment != image.list.member());
                 let list = segments.next().unwrap();
                 format!("{}{}", &list[..1], segments.next().unwrap())
             })

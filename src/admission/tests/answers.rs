@@ -353,7 +353,7 @@ async fn an_audit_namespace_is_told_and_never_stopped() {
 
 /// ADM-13, ADM-34, design §4 `workloads`.
 #[tokio::test]
-async fn templates_are_advised_denied_or_ignored_as_policy_says_and_never_rewritten() {
+async fn templates_are_advised_denied_or_ignored_as_policy_says_and_not_rewritten_unasked() {
     let bad = created(&deployment(&["app:bad", "app:1"]));
     for workloads in [Workloads::Advise, Workloads::Deny, Workloads::Ignore] {
         let rules = for_workloads(workloads);
@@ -459,7 +459,10 @@ async fn nothing_unreadable_is_denied_where_every_policy_only_watches() {
                     review.to_string().as_bytes(),
                     None,
                     &default_rules,
-                    &|_: &str| mode,
+                    &|_: &str| Standing {
+                        unreadable: mode,
+                        ..enforced("shop")
+                    },
                 )
                 .await
                 .unwrap();

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::templates::{RESOURCES, around};
 use super::*;
 
 const LISTS: [&str; 4] = ["containers", "initContainers", "ephemeralContainers", "volumes"];
@@ -40,9 +41,9 @@ fn some_pod() -> impl Strategy<Value = Value> {
 }
 
 /// The object with every image string taken out.
-fn without_images(object: &Value) -> Value {
+fn without_images(object: &Value, root: &str) -> Value {
     let mut rest = object.clone();
-    for image in images::extract(object, None, "/spec").unwrap() {
+    for image in images::extract(object, None, root).unwrap() {
         if let Some(text) = rest.pointer_mut(&image.pointer) {
             *text = Value::Null;
         }
@@ -69,7 +70,7 @@ proptest! {
         let response = run(respond(Phase::Mutate, &review_of(&object)));
         prop_assert_eq!(&response["allowed"], &json!(true));
         let after = patched(&object, &response);
-        prop_assert_eq!(without_images(&object), without_images(&after));
+        prop_assert_eq!(without_images(&object, "/spec"), without_images(&after, "/spec"));
         let again = run(respond(Phase::Mutate, &review_of(&after)));
         prop_assert_eq!(patch_of(&again), None);
         if let Some(patch) = patch_of(&response) {
@@ -84,6 +85,33 @@ proptest! {
                 prop_assert!(reference.digest().is_some());
             }
         }
+    }
+
+    /// The same of every kind of template where a policy wants them pinned.
+    #[test]
+    fn a_template_changes_in_its_images_only_and_once(
+        template in some_pod(), old in prop::option::of(some_pod()), resource in prop::sample::select(&RESOURCES[..]),
+    ) {
+        let (resource, pointer, create, update) = resource;
+        let root = format!("{pointer}/spec");
+        let object = around(pointer, &template);
+        let review_of = |object: &Value| match &old {
+            Some(old) => review(resource, "UPDATE", object, &around(pointer, old)),
+            None => review(resource, "CREATE", object, &Value::Null),
+        };
+        let response = run(respond_pinning(&review_of(&object)));
+        prop_assert!(response["allowed"] == true && response.get("warnings").is_none());
+        let after = patched(&object, &response);
+        prop_assert_eq!(without_images(&object, &root), without_images(&after, &root));
+        prop_assert_eq!(patch_of(&run(respond_pinning(&review_of(&after)))), None);
+        // What a Pod would get, and no other.
+        let of_pod = match &old {
+            Some(old) => run(respond(Phase::Mutate, &review("pods", "UPDATE", &template, old))),
+            None => run(respond(Phase::Mutate, &created(&template))),
+        };
+        let pins = if old.is_some() { update } else { create };
+        let want = if pins { patched(&template, &of_pod) } else { template.clone() };
+        prop_assert_eq!(after.pointer(&root), want.get("spec"));
     }
 
     /// ADM-21: what the mutating phase pinned, the validating phase admits.

@@ -25,6 +25,8 @@ const KEPT: [&str; 12] = [
     "template",
     "volumes",
 ];
+/// Members on the way to what owners claim.
+const OWNERS: [&str; 3] = ["controller", "metadata", "ownerReferences"];
 /// Values kept of one object, some 11 MiB at worst. etcd's 1.5 MiB hold 10,000 containers with the members that the
 /// API server adds to each, and of those an entry, its name and its image are kept.
 const MOST: usize = 32 << 10;
@@ -32,21 +34,58 @@ const MOST: usize = 32 << 10;
 /// What of `raw` is looked at; `None` if there is too much of it, or if it is nested too deep: `serde_json` stops at
 /// 128 levels, far below what would exhaust a stack.
 pub(super) fn read(raw: &RawValue) -> Option<Value> {
+    keep(raw, &KEPT)
+}
+
+/// Whether an owner of `raw` claims to control it. So does one that cannot be read: what is taken for a controller's
+/// is only left alone (ADM-34).
+pub(super) fn is_controlled(raw: &RawValue) -> bool {
+    keep(raw, &OWNERS).is_none_or(|object| claimed(&object) != Some(false))
+}
+
+/// `None` if a member has another type than it must have.
+fn claimed(object: &Value) -> Option<bool> {
+    let metadata = match object.as_object()?.get("metadata") {
+        None | Some(Value::Null) => return Some(false),
+        Some(metadata) => metadata.as_object()?,
+    };
+    let owners = match metadata.get("ownerReferences") {
+        None | Some(Value::Null) => return Some(false),
+        Some(owners) => owners.as_array()?,
+    };
+    let claims: Option<Vec<_>> = owners.iter().map(claim).collect();
+    Some(claims?.contains(&true))
+}
+
+fn claim(owner: &Value) -> Option<bool> {
+    match owner.as_object()?.get("controller") {
+        None | Some(Value::Null) => Some(false),
+        Some(claim) => claim.as_bool(),
+    }
+}
+
+fn keep(raw: &RawValue, names: &[&str]) -> Option<Value> {
     let left = Cell::new(MOST);
-    Kept(&left)
+    Kept { names, left: &left }
         .deserialize(&mut serde_json::Deserializer::from_str(raw.get()))
         .ok()
 }
 
-/// A value without the members that nobody asks for, and how many more may be kept.
-struct Kept<'a>(&'a Cell<usize>);
+/// A value without the members that nobody asks for.
+#[derive(Clone, Copy)]
+struct Kept<'a> {
+    /// Of the members that are asked for.
+    names: &'a [&'a str],
+    /// How many more values may be kept.
+    left: &'a Cell<usize>,
+}
 
 impl<'de> DeserializeSeed<'de> for Kept<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        let left = self.0.get().checked_sub(1);
-        self.0
+        let left = self.left.get().checked_sub(1);
+        self.left
             .set(left.ok_or_else(|| D::Error::custom("more values than an object has"))?);
         deserializer.deserialize_any(self)
     }
@@ -85,7 +124,7 @@ impl<'de> Visitor<'de> for Kept<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
         let mut kept = Vec::new();
-        while let Some(value) = list.next_element_seed(Kept(self.0))? {
+        while let Some(value) = list.next_element_seed(self)? {
             kept.push(value);
         }
         Ok(kept.into())
@@ -95,8 +134,8 @@ impl<'de> Visitor<'de> for Kept<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut kept = Map::new();
         while let Some(name) = members.next_key::<String>()? {
-            if KEPT.contains(&name.as_str()) {
-                kept.insert(name, members.next_value_seed(Kept(self.0))?);
+            if self.names.contains(&name.as_str()) {
+                kept.insert(name, members.next_value_seed(self)?);
             } else {
                 members.next_value::<IgnoredAny>()?;
             }
@@ -136,6 +175,73 @@ mod tests {
                 },
             }))
         );
+    }
+
+    fn controlled(text: &str) -> bool {
+        is_controlled(&RawValue::from_string(text.to_owned()).unwrap())
+    }
+
+    /// ADM-34.
+    #[test]
+    fn an_object_is_controlled_if_one_of_its_owners_says_so() {
+        for (owners, want) in [
+            ("null", false),
+            ("[]", false),
+            (r#"[{"kind":"Team","name":"shop"}]"#, false),
+            (
+                r#"[{"name":"a","controller":null},{"name":"b","controller":false}]"#,
+                false,
+            ),
+            (
+                r#"[{"name":"a","controller":false},{"name":"b","controller":true}]"#,
+                true,
+            ),
+            (r#"[{"controller":false,"controller":true}]"#, true),
+        ] {
+            let object = format!(r#"{{"metadata":{{"ownerReferences":{owners}}},"spec":{{}}}}"#);
+            assert_eq!(controlled(&object), want, "{owners}");
+        }
+        for unowned in ["{}", r#"{"metadata":null}"#, r#"{"metadata":{"name":"a"}}"#] {
+            assert!(!controlled(unowned), "{unowned}");
+        }
+        let elsewhere = r#"{"ownerReferences":[{"controller":true}],
+            "spec":{"template":{"metadata":{"ownerReferences":[{"controller":true}]}}}}"#;
+        assert!(!controlled(elsewhere));
+    }
+
+    #[test]
+    fn owners_that_cannot_be_read_are_taken_for_controllers() {
+        for owners in [
+            "7",
+            "\"a\"",
+            "true",
+            "{}",
+            "[null]",
+            "[true]",
+            "[[]]",
+            "[[false]]",
+            r#"[{"controller":"true"}]"#,
+            r#"[{"controller":0}]"#,
+            r#"[{"controller":[]}]"#,
+            r#"[{"controller":true},null]"#,
+        ] {
+            let object = format!(r#"{{"metadata":{{"ownerReferences":{owners}}}}}"#);
+            assert!(controlled(&object), "{owners}");
+        }
+        for object in ["null", "[]", "\"a\"", r#"{"metadata":[]}"#, r#"{"metadata":"a"}"#] {
+            assert!(controlled(object), "{object}");
+        }
+        let flood = "{},".repeat(MOST);
+        assert!(controlled(&format!(
+            r#"{{"metadata":{{"ownerReferences":[{flood}{{}}]}}}}"#
+        )));
+    }
+
+    #[test]
+    fn owners_take_nothing_from_what_may_be_kept_of_an_object() {
+        let owners = vec![r#"{"name":"a","controller":true}"#; MOST].join(",");
+        let object = format!(r#"{{"metadata":{{"ownerReferences":[{owners}]}}}}"#);
+        assert_eq!(kept(&object), Some(json!({"metadata": {}})));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use countersign::reference::{Digest, Reference};
 use countersign::review::images::{self, Image};
 use countersign::review::patch::{Patch, Pin};
 use countersign::review::wire::{self, Request};
-use countersign::review::workload::Place;
+use countersign::review::workload::{Place, is_rewritable};
 use serde_json::Value;
 
 const DIGEST: [u8; 32] = [7; 32];
@@ -16,6 +16,7 @@ pub(crate) fn run(data: &[u8]) {
         return;
     };
     assert!(!request.uid.is_empty());
+    assert!(!(is_rewritable(&request) && request.is_controlled()));
     let object = request.object();
     let place = Place::of(&request).root().unwrap_or("/spec");
     if let Some(object) = &object {

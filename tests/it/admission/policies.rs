@@ -60,8 +60,25 @@ impl Verify for Acme {
     }
 }
 
+/// A policy that wants templates pinned in namespace `shop`, and leaves the judgement to the others.
+const PINNING: &str = r#"
+---
+apiVersion: countersign.dev/v1alpha1
+kind: TrustPolicy
+metadata: {name: pinning, namespace: shop}
+spec:
+  pinWorkloads: true
+  rules:
+  - images: ["**"]
+    allow: {reason: "the cluster's policies judge"}
+"#;
+
 async fn response_under(workloads: &str, phase: Phase, body: &[u8]) -> Value {
-    let text = POLICIES.replace("MODE", workloads);
+    response_to(&POLICIES.replace("MODE", workloads), phase, body).await
+}
+
+async fn response_to(policies: &str, phase: Phase, body: &[u8]) -> Value {
+    let text = policies.to_owned();
     let policies = PolicySet::parse([(PathBuf::from("policy.yaml"), text)]).unwrap();
     let policies = Arc::new(ArcSwap::from_pointee(policies));
     let metrics = Arc::new(Metrics::default());
@@ -70,15 +87,20 @@ async fn response_under(workloads: &str, phase: Phase, body: &[u8]) -> Value {
     serde_json::from_slice::<Value>(&reply).unwrap()["response"].clone()
 }
 
+/// What the API server makes of the patch in `response`.
+fn apply(response: &Value, object: &mut Value) {
+    let patch = STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
+    let patch: json_patch::Patch = serde_json::from_slice(&patch).unwrap();
+    json_patch::patch(object, &patch).unwrap();
+}
+
 /// ADM-20, ADM-21, ADM-52, design §3 and §8.
 #[tokio::test]
 async fn a_pod_is_pinned_and_then_judged() {
     let body = fixture("pod-create");
     let response = response_under("Advise", Phase::Mutate, &body).await;
-    let patch = STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
-    let patch: json_patch::Patch = serde_json::from_slice(&patch).unwrap();
     let mut review: Value = serde_json::from_slice(&body).unwrap();
-    json_patch::patch(&mut review["request"]["object"], &patch).unwrap();
+    apply(&response, &mut review["request"]["object"]);
     let spec = &review["request"]["object"]["spec"];
     let digest = format!("sha256:{}", "ab".repeat(32));
     for (pointer, want) in [
@@ -162,4 +184,77 @@ async fn every_template_is_treated_as_policy_says() {
             assert_eq!(got, warnings, "{name} {workloads} {response}");
         }
     }
+}
+
+fn pinning() -> String {
+    format!("{}{PINNING}", POLICIES.replace("MODE", "Ignore"))
+}
+
+/// ADM-34, ADM-37, §1.3: `pinWorkloads` of one policy that applies in the namespace.
+#[tokio::test]
+async fn templates_are_pinned_where_a_policy_wants_it() {
+    for (name, root) in [
+        ("deployments", "/spec/template/spec"),
+        ("statefulsets", "/spec/template/spec"),
+        ("daemonsets", "/spec/template/spec"),
+        ("jobs", "/spec/template/spec"),
+        ("cronjobs", "/spec/jobTemplate/spec/template/spec"),
+    ] {
+        let mut review: Value = serde_json::from_slice(&fixture(name)).unwrap();
+        let response = response_to(&pinning(), Phase::Mutate, &fixture(name)).await;
+        assert!(response.get("warnings").is_none(), "{name} {response}");
+        let mut want = review["request"]["object"].clone();
+        for place in [
+            "initContainers/0/image",
+            "initContainers/1/image",
+            "volumes/1/image/reference",
+        ] {
+            let image = want.pointer_mut(&format!("{root}/{place}")).unwrap();
+            *image = json!(format!("{}@sha256:{}", image.as_str().unwrap(), "ab".repeat(32)));
+        }
+        apply(&response, &mut review["request"]["object"]);
+        assert_eq!(review["request"]["object"], want, "{name}");
+        let again = response_to(&pinning(), Phase::Mutate, review.to_string().as_bytes()).await;
+        assert!(again.get("patch").is_none(), "{name} {again}");
+        review["request"]["namespace"] = json!("elsewhere");
+        review["request"]["object"] =
+            serde_json::from_slice::<Value>(&fixture(name)).unwrap()["request"]["object"].clone();
+        let elsewhere = response_to(&pinning(), Phase::Mutate, review.to_string().as_bytes()).await;
+        assert!(elsewhere.get("patch").is_none(), "{name} {elsewhere}");
+    }
+}
+
+/// ADM-31, ADM-34, §1.3: what a controller made, what cannot change, and what did not.
+#[tokio::test]
+async fn no_other_template_is_touched() {
+    for name in [
+        "replicasets",
+        "jobs-of-cronjob",
+        "jobs-resume",
+        "deployments-annotate",
+        "deployments-scale",
+        "podtemplates",
+        "replicationcontrollers",
+    ] {
+        let response = response_to(&pinning(), Phase::Mutate, &fixture(name)).await;
+        assert_eq!(response["allowed"], true, "{name}");
+        for member in ["patch", "warnings", "auditAnnotations"] {
+            assert!(response.get(member).is_none(), "{name} {response}");
+        }
+    }
+    let mut review: Value = serde_json::from_slice(&fixture("replicasets")).unwrap();
+    let metadata = review["request"]["object"]["metadata"].as_object_mut().unwrap();
+    metadata.remove("ownerReferences").unwrap();
+    let response = response_to(&pinning(), Phase::Mutate, review.to_string().as_bytes()).await;
+    assert!(response.get("patch").is_some(), "one of its own: {response}");
+}
+
+/// ADM-32, checklist 18.
+#[tokio::test]
+async fn a_template_applied_again_in_its_tag_form_stays_as_it_is_stored() {
+    let mut review: Value = serde_json::from_slice(&fixture("deployments-reapply")).unwrap();
+    let response = response_to(&pinning(), Phase::Mutate, review.to_string().as_bytes()).await;
+    apply(&response, &mut review["request"]["object"]);
+    let request = &review["request"];
+    assert_eq!(request["object"]["spec"], request["oldObject"]["spec"]);
 }
