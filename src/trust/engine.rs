@@ -30,7 +30,7 @@ use crate::policy::{DigestRule, PolicySet, Verification, Verifier, VerifierKind}
 use crate::reference::{Gun, Reference};
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::tuf::{Resolution, Task, Unsigned};
+use crate::tuf::{Collection, Resolution, Task, Unsigned};
 
 /// A refusal from memory younger than this stands; an older one is worth asking the server again, because the tag
 /// may have been signed a moment ago. It also bounds how often one repository makes us ask.
@@ -221,7 +221,7 @@ impl Engine {
         self.memory.touch(&key);
         let fresh = self.fresh(&key);
         if let Some(known) = &fresh {
-            let resolved = resolve(image, notary, known);
+            let resolved = self.resolve(image, notary, known);
             if resolved.is_ok() || known.younger_than(RECHECK) {
                 return (settle(image, notary, known, resolved, None), "hit");
             }
@@ -230,7 +230,7 @@ impl Engine {
             Some(failure) => failure,
             None => match self.fly(notary, gun, deadline).await {
                 Ok(known) => {
-                    let resolved = resolve(image, notary, &known);
+                    let resolved = self.resolve(image, notary, &known);
                     return (settle(image, notary, &known, resolved, None), "miss");
                 }
                 Err(failure) => failure,
@@ -239,7 +239,7 @@ impl Engine {
         if let Some(known) = fresh.filter(|_| failure.outage) {
             // Asked again only because of a refusal, which stands as long as memory is fresh.
             return (
-                settle(image, notary, &known, resolve(image, notary, &known), None),
+                settle(image, notary, &known, self.resolve(image, notary, &known), None),
                 "hit",
             );
         }
@@ -247,7 +247,13 @@ impl Engine {
             Some((known, age)) => {
                 self.metrics.stale_served();
                 (
-                    settle(image, notary, &known, resolve(image, notary, &known), Some(age)),
+                    settle(
+                        image,
+                        notary,
+                        &known,
+                        self.resolve(image, notary, &known),
+                        Some(age),
+                    ),
                     "hit",
                 )
             }
@@ -311,6 +317,30 @@ impl Engine {
         Some(known)
     }
 
+    /// What the repository says of the image.
+    ///
+    /// A digest that its tag had until a moment ago passes too: another replica, which has not asked since, may have
+    /// pinned it just now. So a change takes effect within twice `fresh_for` of the last look before it, on all
+    /// replicas, and none denies what another pins.
+    fn resolve(&self, image: &Reference, notary: &Notary, known: &Known) -> Result<Resolution, Unsigned> {
+        let ask =
+            |collection: &Collection| collection.resolve(image.tag(), image.digest(), &notary.conditions);
+        ask(&known.collection).or_else(|unsigned| {
+            let before = self.before(known).filter(|_| image.digest().is_some());
+            before.and_then(|before| ask(before).ok()).ok_or(unsigned)
+        })
+    }
+
+    /// What the repository said until less than `fresh_for` ago, unless that has expired.
+    fn before<'a>(&self, known: &'a Known) -> Option<&'a Collection> {
+        let before = known
+            .before
+            .as_ref()
+            .filter(|before| before.replaced.elapsed() < self.options.fresh_for)?;
+        let now = self.options.clock.now().ok()?;
+        (now < before.collection.expires()).then_some(&*before.collection)
+    }
+
     fn task(&self, notary: &Notary, gun: &Gun, now: Timestamp) -> Task {
         Task {
             gun: gun.clone(),
@@ -333,12 +363,6 @@ fn age_in_outage(
 ) -> Option<Duration> {
     let age = Duration::try_from(now.duration_since(verified_at)).ok()?;
     (age <= most && now < expires).then_some(age)
-}
-
-fn resolve(image: &Reference, notary: &Notary, known: &Known) -> Result<Resolution, Unsigned> {
-    known
-        .collection
-        .resolve(image.tag(), image.digest(), &notary.conditions)
 }
 
 fn source(notary: &Notary, gun: &Gun) -> Source {

@@ -48,6 +48,15 @@ pub(super) struct Known {
     pub(super) confirmed_at: Timestamp,
     /// When this process last asked the server; never, if it was verified from the store alone.
     pub(super) asked: Option<Instant>,
+    /// What was believed until the latest change.
+    pub(super) before: Option<Before>,
+}
+
+/// What a repository said until a moment ago.
+#[derive(Clone, Debug)]
+pub(super) struct Before {
+    pub(super) collection: Arc<Collection>,
+    pub(super) replaced: Instant,
 }
 
 impl Known {
@@ -61,7 +70,24 @@ impl Known {
             verified_at: at,
             confirmed_at: at,
             asked,
+            before: None,
         })
+    }
+
+    /// This knowledge in place of `old`, which is kept for a while if it was still believed.
+    fn replacing(self, old: Option<Known>, fresh_for: Duration) -> Self {
+        let before = match old {
+            Some(old) if old.timestamp == self.timestamp => old.before,
+            Some(old) if old.younger_than(fresh_for) => Some(Before {
+                collection: old.collection,
+                replaced: Instant::now(),
+            }),
+            Some(_) | None => None,
+        };
+        Self {
+            before: before.filter(|before| before.replaced.elapsed() < fresh_for),
+            ..self
+        }
     }
 
     /// Whether the server was asked less than `age` ago.
@@ -127,9 +153,12 @@ impl Memory {
         self.failed.get(key).filter(|failure| failure.at.elapsed() < age)
     }
 
-    pub(super) fn remember(&self, key: &Key, known: Known) {
+    /// Takes `known` in, and gives it back with what it replaces, if that was believed until now.
+    pub(super) fn remember(&self, key: &Key, known: Known, fresh_for: Duration) -> Known {
         self.failed.invalidate(key);
-        self.known.insert(key.clone(), known);
+        let known = known.replacing(self.known.get(key), fresh_for);
+        self.known.insert(key.clone(), known.clone());
+        known
     }
 
     /// Keeps what was verified from the store, for as long as the server is away.

@@ -201,6 +201,36 @@ async fn a_tag_signed_again_is_picked_up_once_the_answer_is_no_longer_fresh() {
 }
 
 #[tokio::test]
+async fn a_digest_that_another_replica_pinned_a_moment_ago_is_not_denied() {
+    let server = serving(&Repo::new()).await;
+    let (slow, quick) = (Setup::of(&server).start(), Setup::of(&server).start());
+    slow.ask("GUN:1.0").await.unwrap();
+    quick.ask("GUN:1.0").await.unwrap();
+    serve(
+        &server,
+        &Repo::new().tag("1.0", "other").all_versions(2).publish(),
+    );
+    advance(LATER).await;
+    // Something it does not know makes one of the two look again.
+    assert_eq!(quick.word("GUN:9").await, "tag_not_signed");
+    assert_eq!(quick.word("GUN:1.0").await, digest("other"));
+    assert_eq!(
+        slow.word("GUN:1.0").await,
+        digest("one"),
+        "which is fresh enough to be believed"
+    );
+    let pinned = format!("GUN:1.0@{}", digest("one"));
+    assert_eq!(quick.word(&pinned).await, digest("one"));
+    assert_eq!(
+        quick.word(&format!("GUN:1.0@{}", digest("never signed"))).await,
+        "digest_mismatch"
+    );
+    advance(Duration::from_secs(61)).await;
+    assert_eq!(quick.word(&pinned).await, "digest_mismatch", "but not for long");
+    assert_eq!(slow.word("GUN:1.0").await, digest("other"));
+}
+
+#[tokio::test]
 async fn a_tag_signed_a_moment_ago_is_not_refused_from_memory() {
     let server = serving(&Repo::new()).await;
     let bench = Setup::of(&server).start();

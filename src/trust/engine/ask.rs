@@ -56,13 +56,14 @@ impl Engine {
             Err(failure) => failure.refusal.kind.word(),
         };
         self.metrics.trust_fetch(result, begun.elapsed());
-        match &outcome {
-            Ok(known) => self.memory.remember(key, known.clone()),
+        let outcome = match outcome {
+            Ok(known) => Ok(self.memory.remember(key, known, self.options.fresh_for)),
             Err(failure) => {
                 warn!(gun = %key.1, reason = failure.refusal.reason, error = %failure.refusal, "repository not verified");
                 self.memory.fail(key, failure.clone());
+                Err(failure)
             }
-        }
+        };
         self.report_expiry();
         outcome
     }
