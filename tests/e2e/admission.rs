@@ -229,10 +229,12 @@ fn a_tag_that_is_signed_again_or_revoked_is_picked_up() {
     eventually("the new digest is in force", PICKED_UP, || {
         (image(&cluster().create(&pod("again", &tag))) == format!("{tag}@{second}")).then_some(())
     });
-    for gone in [format!("{tag}@{first}"), format!("{}:old", repository.gun)] {
-        let refusal = cluster().refusal(&pod("again", &gone));
-        assert!(refusal.contains("is not trusted"), "{refusal}");
-    }
+    let refusal = cluster().refusal(&pod("again", &format!("{}:old", repository.gun)));
+    assert!(refusal.contains("is not trusted"), "{refusal}");
+    // A replica that has not asked since may pin the first digest for a while, so it passes as long.
+    eventually("the old digest is refused", PICKED_UP, || {
+        cluster().refused(&pod("again", &format!("{tag}@{first}")))
+    });
 }
 
 #[test]
