@@ -30,6 +30,6 @@ pub use error::{
 pub use lookup::{Answers, Login, Lookup, LookupError, Material, lookups};
 pub use object::{Compiled, Fault, compile_object, without_verifiers};
 pub use select::{
-    Combine, Credentials, Demand, DigestRule, Labels, Mode, Notary, Policy, PolicyName, PolicySet, ReleasesMissing,
-    Requirement, Root, Signer, Verification, Verifier, VerifierKind, Workloads,
+    Combine, Credentials, Demand, DigestRule, Labels, Mode, Notary, Policy, PolicyName, PolicySet,
+    ReleasesMissing, Requirement, Root, Signer, Verification, Verifier, VerifierKind, Workloads,
 };

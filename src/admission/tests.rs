@@ -137,6 +137,25 @@ fn enforced(_: &str) -> Mode {
     Mode::Enforce
 }
 
+impl<V: Verify> Admission<V> {
+    /// [`Self::answer`], with the policies as a function.
+    async fn answer_under(
+        &self,
+        phase: Phase,
+        body: &[u8],
+        query: Option<&str>,
+        rules: &(impl Fn(&str, &Reference) -> Vec<Requirement> + Sync),
+        unreadable: &(impl Fn(&str) -> Mode + Sync),
+    ) -> Result<Vec<u8>, Malformed> {
+        let started = Instant::now();
+        let request = self.parse(phase, body, started)?;
+        let until = started + deadline(query, self.limit);
+        Ok(self
+            .decide(phase, &request, (started, until), rules, unreadable)
+            .await)
+    }
+}
+
 fn admission(verify: &Arc<Oracle>) -> Admission<Oracle> {
     let policies = Arc::new(ArcSwap::from_pointee(PolicySet::default()));
     Admission::new(Arc::clone(verify), policies, Arc::new(Metrics::default()), LIMIT)

@@ -39,7 +39,9 @@ impl Kind {
     /// What of `object` decides, as it stands in the API. A list need not say of each what it is, and of a status the
     /// most part is our own.
     pub(super) fn value(self, object: &DynamicObject) -> Value {
-        let ApiResource { api_version, kind, .. } = self.resource();
+        let ApiResource {
+            api_version, kind, ..
+        } = self.resource();
         let metadata = object.meta();
         json!({
             "apiVersion": api_version,

@@ -13,7 +13,7 @@ use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{timeout, timeout_at, Instant};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
 use super::REQUEST;
@@ -175,7 +175,9 @@ impl<N: Fn() -> Timestamp> Reporter<N> {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
             None => Api::all_with(self.client.clone(), &resource),
         };
-        let ApiResource { api_version, kind, .. } = resource;
+        let ApiResource {
+            api_version, kind, ..
+        } = resource;
         let body = json!({
             "apiVersion": api_version, "kind": kind, "metadata": {"name": report.name.name},
             "status": report.status((self.now)()),

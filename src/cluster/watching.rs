@@ -155,7 +155,8 @@ impl Watching {
         let told = adopted.iter().filter_map(|compiled| {
             let name = &compiled.policy.name;
             let same = |object: &DynamicObject| {
-                object.metadata.name.as_ref() == Some(&name.name) && object.metadata.namespace == name.namespace
+                object.metadata.name.as_ref() == Some(&name.name)
+                    && object.metadata.namespace == name.namespace
             };
             let (_, object) = objects
                 .iter()
@@ -171,7 +172,9 @@ impl Watching {
         let of = |(kind, store): &(Kind, Store<DynamicObject>)| {
             let mut objects = store.state();
             objects.sort_by(|a, b| {
-                let key = |object: &DynamicObject| (object.metadata.namespace.clone(), object.metadata.name.clone());
+                let key = |object: &DynamicObject| {
+                    (object.metadata.namespace.clone(), object.metadata.name.clone())
+                };
                 key(a).cmp(&key(b))
             });
             let kind = *kind;

@@ -160,9 +160,7 @@ pub fn lookups(object: &Value) -> BTreeSet<Lookup> {
 }
 
 fn login(verifier: &Value) -> Option<Lookup> {
-    let name = verifier
-        .pointer("/notary/credentials/secretRef/name")?
-        .as_str()?;
+    let name = verifier.pointer("/notary/credentials/secretRef/name")?.as_str()?;
     Some(Lookup::Secret(name.to_owned()))
 }
 

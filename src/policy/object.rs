@@ -93,8 +93,13 @@ fn broken_verifiers(document: &Document, errors: &[PolicyError]) -> Option<BTree
     let mut broken = BTreeMap::new();
     for error in errors {
         // One without a kind was not compiled, so that a rule's verifiers would not show it: the fourth step is the kind.
-        let [Step::Field(_), Step::Field(list), Step::Item(index), Step::Field(_), ..] =
-            error.place.path.steps()
+        let [
+            Step::Field(_),
+            Step::Field(list),
+            Step::Item(index),
+            Step::Field(_),
+            ..,
+        ] = error.place.path.steps()
         else {
             return None;
         };

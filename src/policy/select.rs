@@ -91,11 +91,7 @@ impl PolicySet {
             .flat_map(|policy| policy.verifiers.iter().map(|verifier| (&*policy.name, verifier)))
     }
 
-    fn applying(
-        &self,
-        namespace: &str,
-        labels: Option<&Labels>,
-    ) -> impl Iterator<Item = &Arc<Policy>> {
+    fn applying(&self, namespace: &str, labels: Option<&Labels>) -> impl Iterator<Item = &Arc<Policy>> {
         let covering = || {
             let policies = self.policies.iter();
             policies.filter(move |policy| policy.scope.covers(namespace, labels))

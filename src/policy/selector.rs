@@ -29,7 +29,9 @@ impl Scope {
     /// Whether it asks for other labels than the name.
     pub(super) fn reads_labels(&self) -> bool {
         match self {
-            Self::Cluster(Selector(conditions)) => conditions.iter().any(|condition| condition.key != NAME_LABEL),
+            Self::Cluster(Selector(conditions)) => {
+                conditions.iter().any(|condition| condition.key != NAME_LABEL)
+            }
             Self::Namespace(_) => false,
         }
     }

@@ -137,11 +137,7 @@ fn credentials(path: &FieldPath, spec: &CredentialsSpec, findings: &mut Findings
     }
 }
 
-fn authority_elsewhere(
-    path: &FieldPath,
-    spec: &ConfigMapRef,
-    findings: &mut Findings<'_>,
-) -> Option<String> {
+fn authority_elsewhere(path: &FieldPath, spec: &ConfigMapRef, findings: &mut Findings<'_>) -> Option<String> {
     let Some(answers) = findings.answers else {
         let instead = "ca.pem";
         findings.report(path, ScopeError::OnlyInCluster { instead });

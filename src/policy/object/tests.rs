@@ -4,7 +4,8 @@ use super::*;
 use crate::policy::{Demand, Labels, Lookup, LookupError, Material, PolicySet};
 use crate::reference::Reference;
 
-const KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaaaa\n-----END PUBLIC KEY-----\n";
+const KEY: &str =
+    "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaaaa\n-----END PUBLIC KEY-----\n";
 
 /// A policy as the API server gives it: `acme` verifies `acme.example.com/**`, `other` verifies `other.example.com/**`,
 /// plumbing is allowed.
@@ -47,7 +48,11 @@ fn demands(compiled: &Compiled) -> Vec<String> {
     let demand = |host: &str| {
         let image = Reference::parse(&format!("{host}/app:1")).unwrap();
         let labels = Labels::new();
-        match set.select("shop", &labels, &image).pop().map(|found| found.demand) {
+        match set
+            .select("shop", &labels, &image)
+            .pop()
+            .map(|found| found.demand)
+        {
             Some(Demand::Deny { message }) => message.to_string(),
             Some(Demand::Verify(_)) => "verify".to_owned(),
             Some(Demand::Allow { .. }) => "allow".to_owned(),
@@ -74,10 +79,7 @@ fn a_sound_policy_is_in_force_whatever_else_the_object_carries() {
 
 #[test]
 fn a_broken_key_denies_the_images_of_its_verifier_and_no_others() {
-    let compiled = compile(&with(
-        "/spec/verifiers/0/notary/root/keys/0",
-        json!("no key"),
-    ));
+    let compiled = compile(&with("/spec/verifiers/0/notary/root/keys/0", json!("no key")));
     let fault = compiled.fault.clone().unwrap();
     assert_eq!(fault.reason, "Invalid");
     assert!(
@@ -124,7 +126,10 @@ fn a_policy_that_cannot_be_read_denies_everything_it_selects() {
             "an unknown verifier",
             with("/spec/rules/0/verify/anyOf/0", json!("acmee")),
         ),
-        ("another version", with("/apiVersion", json!("countersign.dev/v9"))),
+        (
+            "another version",
+            with("/apiVersion", json!("countersign.dev/v9")),
+        ),
     ] {
         let compiled = compile(&object);
         assert_eq!(compiled.fault.as_ref().unwrap().reason, "Invalid", "{label}");
@@ -212,13 +217,7 @@ fn no_policy_in_a_cluster_names_a_file_of_the_webhook() {
         "/spec/verifiers/0/notary/credentials",
         json!({"dockerConfig": "/etc/docker/config.json"}),
     ));
-    assert!(
-        compiled
-            .fault
-            .unwrap()
-            .message
-            .contains("only in policy files")
-    );
+    assert!(compiled.fault.unwrap().message.contains("only in policy files"));
 }
 
 #[test]
@@ -252,10 +251,7 @@ fn verifiers_that_turn_out_to_be_unusable_are_taken_out() {
 
 #[test]
 fn where_labels_are_unknown_a_policy_that_may_apply_denies() {
-    let mut object = with(
-        "/spec/namespaceSelector",
-        json!({"matchLabels": {"tier": "web"}}),
-    );
+    let mut object = with("/spec/namespaceSelector", json!({"matchLabels": {"tier": "web"}}));
     object["spec"]["mode"] = json!("Audit");
     let set = PolicySet::new([compile(&object).policy]);
     let image = Reference::parse("acme.example.com/app:1").unwrap();
