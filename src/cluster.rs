@@ -96,9 +96,8 @@ impl Cluster {
         let reporter = report::Reporter::new(self.client.clone(), now);
         let notebook = lookup::Notebook::new(self.client.clone(), self.release_namespace);
         let watching = watching::Watching::new(&self.client, self.labels, notebook);
-        match join(watching.run(adopt, reports), reporter.run(wanted)).await {
-            (never, _) => never,
-        }
+        let (never, _) = join(watching.run(adopt, reports), reporter.run(wanted)).await;
+        never
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where the policies of a cluster are: the flags of `webhook --kube`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,13 +15,13 @@ use crate::trust::Trust;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Policies from the cluster, in place of --policy")]
 pub(super) struct KubeFlags {
-    /// Take policies from the cluster: ClusterTrustPolicy and TrustPolicy objects, watched
+    /// Take policies from the cluster, where they are objects of their own kinds, watched
     #[arg(long, env = "COUNTERSIGN_KUBE")]
     kube: bool,
     /// How to reach the API server [default: KUBECONFIG, else the service account of the pod]
     #[arg(long, value_name = "FILE", requires = "kube", env = "COUNTERSIGN_KUBECONFIG")]
     kubeconfig: Option<PathBuf>,
-    /// Namespace of the Secrets and ConfigMaps that a ClusterTrustPolicy names [default: POD_NAMESPACE, else countersign-system]
+    /// Namespace of the Secrets that cluster-wide policies name [default: the pod's, else countersign-system]
     #[arg(
         long,
         value_name = "NAME",
@@ -59,20 +60,26 @@ pub(super) fn prepare_each(trust: &Trust, mut policies: Vec<Compiled>) -> (Polic
             return (set, policies);
         };
         // Each round takes out the verifiers that are to blame, so the rounds have an end.
+        let mut progress = false;
         for compiled in &mut policies {
             let name = compiled.policy.name.to_string();
             let own = faults.iter().filter(|fault| fault.policy == name);
-            let own: std::collections::BTreeMap<_, _> = own
+            let own: BTreeMap<_, _> = own
                 .map(|fault| (fault.verifier.clone(), chain(&fault.source)))
                 .collect();
             if own.is_empty() {
                 continue;
             }
+            progress = true;
             let before = compiled.fault.take();
             *compiled = without_verifiers(&compiled.policy, &own);
             if let (Some(before), Some(fault)) = (before, &mut compiled.fault) {
                 fault.message = format!("{}; {}", before.message, fault.message);
             }
+        }
+        // What is not ready refuses.
+        if !progress {
+            return (set, policies);
         }
     }
 }

@@ -168,7 +168,7 @@ enum Source {
     /// Files, read already, or flags in their place.
     Files(Option<PolicyFiles>, PolicySet),
     /// The cluster, not asked yet.
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
 }
 
 impl Source {
@@ -191,7 +191,7 @@ async fn source(args: &Args) -> anyhow::Result<Source> {
             "--kube takes the policies from the cluster: leave --policy, the trust flags and their variables away"
         );
     }
-    Ok(Source::Cluster(args.kube.connect().await?))
+    Ok(Source::Cluster(Box::new(args.kube.connect().await?)))
 }
 
 fn config(serving: &Serving) -> anyhow::Result<Config> {
@@ -303,7 +303,7 @@ impl Force {
         match source {
             Source::Files(None, policies) => {
                 self.enter(policies);
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             Source::Files(Some(files), policies) => {
                 self.enter(policies);
@@ -345,11 +345,11 @@ impl Force {
     /// Of a cluster: what is wrong with one policy denies what that one governs, loudly, and leaves the others alone.
     fn adopt_each(&self, policies: Vec<Compiled>) -> Vec<Compiled> {
         let (set, policies) = prepare_each(&self.trust, policies);
-        let faulty = policies
+        let unusable = policies
             .iter()
             .filter_map(|compiled| Some((compiled, compiled.fault.as_ref()?)));
         let mut faults = 0;
-        for (compiled, fault) in faulty {
+        for (compiled, fault) in unusable {
             faults += 1;
             error!(policy = %compiled.policy.name, reason = fault.reason, error = fault.message, "policy not usable: what it governs is denied");
         }

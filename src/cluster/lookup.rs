@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::stream::{self, StreamExt as _};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, Client};
+use kube::api::GetParams;
+use kube::{Api, Client, Resource as _};
 use secrecy::SecretString;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -116,9 +117,8 @@ async fn read(client: Client, (namespace, what): &Place) -> Found {
     let reading = async {
         match what {
             Lookup::Secret(name) => {
-                let secrets: Api<Secret> = Api::namespaced(client, namespace);
-                let found = secrets.get(name).await;
-                found.map(|secret| login(what, secret).map(Material::Login))
+                let text = secret(&client, namespace, name).await;
+                text.map(|text| login(what, &text).map(Material::Login))
             }
             Lookup::ConfigMap { name, key } => {
                 let maps: Api<ConfigMap> = Api::namespaced(client, namespace);
@@ -149,10 +149,20 @@ async fn read(client: Client, (namespace, what): &Place) -> Found {
     }
 }
 
+/// A Secret as the API server sends it. The client's typed calls would log one that they cannot read.
+async fn secret(client: &Client, namespace: &str, name: &str) -> kube::Result<Zeroizing<String>> {
+    let request = kube::core::Request::new(Secret::url_path(&(), Some(namespace)))
+        .get(name, &GetParams::default())
+        .map_err(kube::Error::BuildRequest)?;
+    client.request_text(request).await.map(Zeroizing::new)
+}
+
 /// The login in a Secret, in either of docker's two shapes (kubernetes-admission §5.2). Other types are refused even if
 /// they have the entry.
-fn login(what: &Lookup, secret: Secret) -> Result<Login, LookupError> {
+fn login(what: &Lookup, json: &str) -> Result<Login, LookupError> {
     let what = || what.clone();
+    let shape = || LookupError::Shape { what: what() };
+    let secret: Secret = serde_json::from_str(json).map_err(|_| shape())?;
     let key = match secret.type_.as_deref() {
         Some("kubernetes.io/dockerconfigjson") => ".dockerconfigjson",
         Some("kubernetes.io/dockercfg") => ".dockercfg",
@@ -168,15 +178,14 @@ fn login(what: &Lookup, secret: Secret) -> Result<Login, LookupError> {
         what: what(),
         key: key.into(),
     })?;
-    let shape = |()| LookupError::Shape { what: what() };
     let bytes = Zeroizing::new(bytes);
-    let text = str::from_utf8(&bytes).map_err(|_| shape(()))?;
+    let text = str::from_utf8(&bytes).map_err(|_| shape())?;
     let text = Zeroizing::new(if key == ".dockercfg" {
         format!("{{\"auths\":{text}}}")
     } else {
         text.to_owned()
     });
-    DockerConfig::parse(text.as_bytes()).map_err(|_| shape(()))?;
+    DockerConfig::parse(text.as_bytes()).map_err(|_| shape())?;
     Ok(Login::new(SecretString::from(text.as_str())))
 }
 

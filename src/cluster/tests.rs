@@ -6,7 +6,7 @@ use http::{Request, Response};
 use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 use tower_test::mock;
 
 use super::*;
@@ -18,6 +18,8 @@ struct World {
     /// The next lists answer these; then they succeed.
     outages: Vec<u16>,
     secret: Option<Value>,
+    /// Whether Secrets fail.
+    secrets_down: bool,
     /// Ends the watch that is open, with the text.
     watch: Option<oneshot::Sender<String>>,
 }
@@ -29,13 +31,6 @@ struct Played {
     /// The bodies of status patches.
     statuses: mpsc::UnboundedReceiver<Value>,
     namespaces: Namespaces,
-    tasks: [JoinHandle<()>; 2],
-}
-
-impl Drop for Played {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
-    }
 }
 
 fn start(world: World) -> Played {
@@ -43,10 +38,13 @@ fn start(world: World) -> Played {
     let world = Arc::new(Mutex::new(world));
     let (told, statuses) = mpsc::unbounded_channel();
     let played = Arc::clone(&world);
-    let server = tokio::spawn(async move {
+    // They end with the runtime of their test.
+    let tasks = TaskTracker::new();
+    let answers = tasks.clone();
+    tasks.spawn(async move {
         while let Some((request, send)) = handle.next_request().await {
             let (world, told) = (Arc::clone(&played), told.clone());
-            tokio::spawn(async move {
+            answers.spawn(async move {
                 let (status, body) = answer(&world, request, &told).await;
                 let answer = Response::builder().status(status);
                 send.send_response(answer.body(Body::from(body.into_bytes())).unwrap());
@@ -56,7 +54,7 @@ fn start(world: World) -> Played {
     let cluster = Cluster::new(Client::new(service, "default"), "release");
     let namespaces = cluster.namespaces();
     let (adopting, adopted) = mpsc::unbounded_channel();
-    let client = tokio::spawn(async move {
+    tasks.spawn(async move {
         let adopt = move |policies: Vec<Compiled>| {
             let seen = policies.iter().map(|compiled| {
                 let fault = compiled.fault.as_ref().map(|fault| fault.message.clone());
@@ -72,7 +70,6 @@ fn start(world: World) -> Played {
         adopted,
         statuses,
         namespaces,
-        tasks: [server, client],
     }
 }
 
@@ -113,6 +110,7 @@ async fn answer(
                 list(&[json!({"apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": metadata})]),
             )
         }
+        "login" if world.secrets_down => status(500),
         "login" if path == "/api/v1/namespaces/release/secrets/login" => match &world.secret {
             Some(secret) => (200, secret.to_string()),
             None => status(404),
@@ -266,6 +264,12 @@ async fn a_secret_is_found_when_it_comes_and_never_shown() {
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockercfg", "metadata": {"name": "login"}, "data": data,
     }));
     assert_eq!(played.adopted.recv().await.unwrap()[0].1, None);
-    played.world.lock().await.secret = None;
+    // An outage unmakes nothing, however long; that the Secret is gone is news.
+    played.world.lock().await.secrets_down = true;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(played.adopted.try_recv().is_err());
+    let mut world = played.world.lock().await;
+    (world.secrets_down, world.secret) = (false, None);
+    drop(world);
     assert!(played.adopted.recv().await.unwrap()[0].1.is_some());
 }

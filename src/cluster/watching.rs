@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::stream::{BoxStream, SelectAll, StreamExt as _};
 use kube::api::DynamicObject;
 use kube::runtime::WatchStreamExt as _;
@@ -26,6 +27,8 @@ use crate::policy::{Compiled, compile_object};
 const RETRY: Duration = Duration::from_secs(10);
 /// Every how many of those all of them are read again: their owners rotate them, and nothing tells us.
 const ROUNDS: u32 = 3;
+/// Most changes taken as one: two pages of a list.
+const BURST: usize = 1_000;
 /// A watch that fails is logged as often as this (CRD-35).
 const LOGGED: Duration = Duration::from_secs(60);
 
@@ -88,7 +91,7 @@ impl Watching {
         loop {
             let again = tokio::select! {
                 Some(seen) = self.changes.next() => {
-                    if !self.note(seen) {
+                    if !self.note_all(seen) {
                         continue;
                     }
                     Again::Nothing
@@ -102,6 +105,18 @@ impl Watching {
                 self.adopt(again, &mut adopt, &reports).await;
             }
         }
+    }
+
+    /// Takes a change with all that came with it, so that many at once are one. Gives what [`Self::note`] gives.
+    fn note_all(&mut self, first: Seen) -> bool {
+        let mut news = self.note(first);
+        for _ in 0..BURST {
+            let Some(Some(seen)) = self.changes.next().now_or_never() else {
+                break;
+            };
+            news |= self.note(seen);
+        }
+        news
     }
 
     /// Whether policies may be other than before.
