@@ -2,7 +2,6 @@
 //!
 //! Everything but `proof` is a plain function. What each phase makes of the findings is in `ruling`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,8 @@ use arc_swap::ArcSwap;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::policy::{Mode, PolicySet, Requirement};
+use crate::cluster::Namespaces;
+use crate::policy::{Labels, Mode, PolicySet, Requirement};
 use crate::reference::Reference;
 use crate::review::images::{self, Image, Unreadable};
 pub use crate::review::wire::Malformed;
@@ -65,6 +65,7 @@ impl Phase {
 pub struct Admission<V> {
     verify: Arc<V>,
     policies: Arc<ArcSwap<PolicySet>>,
+    namespaces: Namespaces,
     metrics: Arc<Metrics>,
     limit: Duration,
 }
@@ -72,7 +73,7 @@ pub struct Admission<V> {
 impl<V: Verify> Admission<V> {
     /// An admission under whatever `policies` hold when a review arrives. No decision takes longer than `limit`,
     /// however long the API server would wait.
-    pub const fn new(
+    pub fn new(
         verify: Arc<V>,
         policies: Arc<ArcSwap<PolicySet>>,
         metrics: Arc<Metrics>,
@@ -81,9 +82,17 @@ impl<V: Verify> Admission<V> {
         Self {
             verify,
             policies,
+            namespaces: Namespaces::default(),
             metrics,
             limit,
         }
+    }
+
+    /// The same where namespaces have labels. Without them a review carries the name of its namespace, which policies
+    /// match as a label, and no other label.
+    #[must_use]
+    pub fn in_cluster(self, namespaces: Namespaces) -> Self {
+        Self { namespaces, ..self }
     }
 
     /// Answers the review in `body`, the body of a request whose URL had `query`. The answer is the body of a
@@ -93,40 +102,54 @@ impl<V: Verify> Admission<V> {
     ///
     /// [`Malformed`], to be answered with status 400: what cannot be read has no uid to answer to (ADM-67).
     pub async fn answer(&self, phase: Phase, body: &[u8], query: Option<&str>) -> Result<Vec<u8>, Malformed> {
+        let started = Instant::now();
+        let request = self.parse(phase, body, started)?;
+        let until = started + deadline(query, self.limit);
         // One snapshot serves the whole request.
         let policies = self.policies.load_full();
-        // A review carries the name of its namespace, which `select` matches as a label, and no other label.
-        let labels = BTreeMap::new();
-        let rules = |namespace: &str, image: &Reference| policies.select(namespace, &labels, image);
+        let labels = self.labels(&policies, &request.namespace, until).await;
+        let rules = |namespace: &str, image: &Reference| policies.select(namespace, labels.as_ref(), image);
         let standing = |namespace: &str| Standing {
-            unreadable: policies.mode(namespace, &labels),
-            templates: if policies.pin_workloads(namespace, &labels) {
+            unreadable: policies.mode(namespace, labels.as_ref()),
+            templates: if policies.pin_workloads(namespace, labels.as_ref()) {
                 Templates::Pin
             } else {
                 Templates::Keep
             },
         };
-        self.answer_under(phase, body, query, &rules, &standing).await
+        Ok(self
+            .decide(phase, &request, (started, until), &rules, &standing)
+            .await)
     }
 
-    /// [`Self::answer`], with the policies as a function.
-    async fn answer_under(
+    fn parse<'a>(&self, phase: Phase, body: &'a [u8], started: Instant) -> Result<Request<'a>, Malformed> {
+        wire::parse(body).inspect_err(|_| self.count_malformed(phase, started))
+    }
+
+    /// Those of the namespace, if any policy asks for them; `None` if they are unknown.
+    async fn labels(&self, policies: &PolicySet, namespace: &str, until: Instant) -> Option<Labels> {
+        if policies.reads_labels() {
+            self.namespaces.labels(namespace, until).await
+        } else {
+            Some(Labels::new())
+        }
+    }
+
+    /// The answer to `request`, with the policies as a function.
+    async fn decide(
         &self,
         phase: Phase,
-        body: &[u8],
-        query: Option<&str>,
+        request: &Request<'_>,
+        (started, until): (Instant, Instant),
         rules: &(impl Fn(&str, &Reference) -> Vec<Requirement> + Sync),
         standing: &(impl Fn(&str) -> Standing + Sync),
-    ) -> Result<Vec<u8>, Malformed> {
-        let started = Instant::now();
-        let request = wire::parse(body).inspect_err(|_| self.count_malformed(phase, started))?;
-        let until = started + deadline(query, self.limit);
+    ) -> Vec<u8> {
         let namespace = request.namespace.as_str();
         let Standing {
             unreadable,
             templates,
         } = standing(namespace);
-        let decision = match plan(phase, &request, templates) {
+        let decision = match plan(phase, request, templates) {
             Plan::Allow { reason, warning } => Decision::allow(reason, warning),
             Plan::Refuse { stance, error } => ruling::unreadable(stance, unreadable, &error),
             Plan::Look { stance, images, name } => {
@@ -141,8 +164,8 @@ impl<V: Verify> Admission<V> {
             }
         };
         let decision = decision.heard_by(&request.user);
-        self.record(phase, &request, &decision, started);
-        Ok(decision.into_reply(request.uid).to_bytes())
+        self.record(phase, request, &decision, started);
+        decision.into_reply(request.uid.clone()).to_bytes()
     }
 
     fn count_malformed(&self, phase: Phase, started: Instant) {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod duration;
+mod kube_flags;
 mod policy_flags;
 mod trust;
 mod trust_flags;

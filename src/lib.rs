@@ -12,7 +12,7 @@
 //! | 0 | [`mod@reference`] |
 //! | 1, pure | [`tuf`], [`policy`], [`review`], [`credential`] |
 //! | 2, I/O | [`fetch`] |
-//! | 3, I/O | [`notary`], [`store`], [`policy_files`] |
+//! | 3, I/O | [`notary`], [`store`], [`policy_files`], [`cluster`] |
 //! | 4 | [`trust`]: one image in, a pinned digest or a refusal out |
 //! | 5 | [`admission`]: the pipeline above on one screen |
 //! | 6 | [`serve`], [`cli`] |
@@ -21,6 +21,7 @@
 pub mod admission;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod credential;
 pub mod fetch;
 pub mod notary;

@@ -13,7 +13,9 @@ mod compile;
 mod crd;
 mod document;
 mod error;
+mod lookup;
 mod node;
+mod object;
 pub mod pattern;
 pub mod resource;
 pub mod select;
@@ -25,7 +27,9 @@ pub use document::{Document, MAX_FILE_BYTES, read};
 pub use error::{
     FieldPath, Hint, Place, PolicyError, Problem, RuleError, ScopeError, ShapeError, TextError, VerifierError,
 };
+pub use lookup::{Answers, Login, Lookup, LookupError, Material, lookups};
+pub use object::{Compiled, Fault, compile_object, without_verifiers};
 pub use select::{
-    Combine, Credentials, Demand, DigestRule, Mode, Notary, Policy, PolicyName, PolicySet, ReleasesMissing,
-    Requirement, Root, Signer, Verification, Verifier, VerifierKind, Workloads,
+    Combine, Credentials, Demand, DigestRule, Labels, Mode, Notary, Policy, PolicyName, PolicySet,
+    ReleasesMissing, Requirement, Root, Signer, Verification, Verifier, VerifierKind, Workloads,
 };

@@ -149,6 +149,25 @@ const fn pinning(_: &str) -> Standing {
     }
 }
 
+impl<V: Verify> Admission<V> {
+    /// [`Self::answer`], with the policies as a function.
+    async fn answer_under(
+        &self,
+        phase: Phase,
+        body: &[u8],
+        query: Option<&str>,
+        rules: &(impl Fn(&str, &Reference) -> Vec<Requirement> + Sync),
+        standing: &(impl Fn(&str) -> Standing + Sync),
+    ) -> Result<Vec<u8>, Malformed> {
+        let started = Instant::now();
+        let request = self.parse(phase, body, started)?;
+        let until = started + deadline(query, self.limit);
+        Ok(self
+            .decide(phase, &request, (started, until), rules, standing)
+            .await)
+    }
+}
+
 fn admission(verify: &Arc<Oracle>) -> Admission<Oracle> {
     let policies = Arc::new(ArcSwap::from_pointee(PolicySet::default()));
     Admission::new(Arc::clone(verify), policies, Arc::new(Metrics::default()), LIMIT)

@@ -23,6 +23,11 @@ pub(super) struct PolicyFlags {
 }
 
 impl PolicyFlags {
+    /// Whether a policy or anything in its place was given.
+    pub(super) fn given(&self) -> bool {
+        !self.policy.is_empty() || self.trust.given()
+    }
+
     /// The policies, and their files if they are in files. `docker_config` has the login if no flag says where one is.
     pub(super) fn read(
         &self,

@@ -15,12 +15,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use super::kube_flags::{KubeFlags, prepare_each};
 use super::policy_flags::{PolicyFlags, prepare, store};
 use super::{Status, duration};
 use crate::admission::{Admission, Phase};
 use crate::clock;
-use crate::policy::PolicySet;
-use crate::policy_files::PolicyFiles;
+use crate::cluster::{Cluster, Namespaces};
+use crate::policy::{Compiled, PolicySet};
+use crate::policy_files::{PolicyFiles, PolicyFilesError};
 use crate::serve::{
     self, Certificate, Clients, Config, Endpoint, Ready, Rejected, ServeError, Stop, Version,
 };
@@ -32,6 +34,8 @@ use crate::trust::{Options, Trust};
 pub(super) struct Args {
     #[command(flatten)]
     policies: PolicyFlags,
+    #[command(flatten)]
+    kube: KubeFlags,
     /// Where to remember what was seen, without which a restart forgets and rollbacks go unnoticed
     #[arg(
         long,
@@ -147,20 +151,47 @@ fn version(text: &str) -> Result<Version, String> {
 pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
     logs::install(args.log_format, &args.log_level, io::stdout(), clock::now)?;
     let config = config(&args.serving)?;
-    let (files, policies) = args.policies.read(None)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let source = runtime.block_on(source(args))?;
     let metrics = Arc::new(Metrics::default());
     let trust = trust(args, Arc::clone(&metrics))?;
-    prepare(&trust, &policies)?;
-    info!(version = env!("CARGO_PKG_VERSION"), policies = policies.policies().len(), listen = %config.listen, "starting");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(
-        args.review_timeout,
-        config,
-        files,
-        policies,
-        trust,
-        metrics,
-    ))
+    if let Source::Files(_, policies) = &source {
+        prepare(&trust, policies)?;
+    }
+    info!(version = env!("CARGO_PKG_VERSION"), policies = source.count(), listen = %config.listen, "starting");
+    runtime.block_on(serve(args.review_timeout, config, source, trust, metrics))
+}
+
+/// Where policies come from.
+#[derive(Debug)]
+enum Source {
+    /// Files, read already, or flags in their place.
+    Files(Option<PolicyFiles>, PolicySet),
+    /// The cluster, not asked yet.
+    Cluster(Box<Cluster>),
+}
+
+impl Source {
+    /// How many policies there are, if that is known.
+    fn count(&self) -> Option<usize> {
+        match self {
+            Self::Files(_, policies) => Some(policies.policies().len()),
+            Self::Cluster(_) => None,
+        }
+    }
+}
+
+async fn source(args: &Args) -> anyhow::Result<Source> {
+    if !args.kube.given() {
+        let (files, policies) = args.policies.read(None)?;
+        return Ok(Source::Files(files, policies));
+    }
+    if args.policies.given() {
+        bail!(
+            "--kube takes the policies from the cluster: leave --policy, the trust flags and their variables away"
+        );
+    }
+    Ok(Source::Cluster(Box::new(args.kube.connect().await?)))
 }
 
 fn config(serving: &Serving) -> anyhow::Result<Config> {
@@ -204,18 +235,28 @@ fn trust(args: &Args, metrics: Arc<Metrics>) -> anyhow::Result<Trust> {
 async fn serve(
     review_timeout: Duration,
     config: Config,
-    files: Option<PolicyFiles>,
-    policies: PolicySet,
+    source: Source,
     trust: Trust,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Status> {
-    let policies = Arc::new(ArcSwap::from_pointee(policies));
-    let admission = Arc::new(Admission::new(
+    let force = Force {
+        policies: Arc::default(),
+        trust: trust.clone(),
+        metrics: Arc::clone(&metrics),
+        ready: Ready::default(),
+    };
+    let namespaces = match &source {
+        Source::Files(..) => Namespaces::default(),
+        Source::Cluster(cluster) => cluster.namespaces(),
+    };
+    let policies = Arc::clone(&force.policies);
+    let admission = Admission::new(
         Arc::new(trust.clone()),
-        Arc::clone(&policies),
+        policies,
         Arc::clone(&metrics),
         review_timeout,
-    ));
+    );
+    let admission = Arc::new(admission.in_cluster(namespaces));
     let handler = move |endpoint: Endpoint, body: Bytes, query: Option<String>| {
         let admission = Arc::clone(&admission);
         async move {
@@ -223,14 +264,12 @@ async fn serve(
             reply.map_err(|malformed| Rejected::malformed(malformed.to_string()))
         }
     };
-    let ready = Ready::default();
-    ready.policies_loaded();
-    metrics.policy_ready(true);
+    let ready = force.ready.clone();
     let (tasks, ending) = (TaskTracker::new(), CancellationToken::new());
     let stop = Stop::on_signals(&tasks).context("cannot listen for signals")?;
     let (bound, _unheard) = oneshot::channel();
     let refreshing = tasks.spawn(trust.clone().keep_fresh(ending.clone()));
-    let watching = watch(files, Arc::clone(&policies), trust.clone(), Arc::clone(&metrics));
+    let watching = force.watch(source);
     let outcome = tokio::select! {
         outcome = serve::run(config, handler, ready, metrics, stop, bound) => outcome,
         () = watching => Err(ServeError::Task(None)),
@@ -250,34 +289,77 @@ const fn phase(endpoint: Endpoint) -> Phase {
     }
 }
 
-/// Takes changed policies into use. What cannot be read or used leaves the last good ones in force, loudly.
-async fn watch(
-    files: Option<PolicyFiles>,
+/// The policies in force, and what has to follow them.
+struct Force {
     policies: Arc<ArcSwap<PolicySet>>,
     trust: Trust,
     metrics: Arc<Metrics>,
-) {
-    let Some(files) = files else {
-        return std::future::pending().await;
-    };
-    let adopt = move |read: Result<PolicySet, _>| {
-        let set = match read {
-            Ok(set) => set,
-            Err(error) => {
-                metrics.policy_reload("error");
-                error!(%error, "policies not read: the last good ones stay in force");
-                return;
+    ready: Ready,
+}
+
+impl Force {
+    /// Takes policies into use, and each change of them.
+    async fn watch(self, source: Source) {
+        match source {
+            Source::Files(None, policies) => {
+                self.enter(policies);
+                std::future::pending::<()>().await;
             }
-        };
-        if let Err(faults) = prepare(&trust, &set) {
-            metrics.policy_reload("error");
-            error!(error = %faults, "policies not usable: the last good ones stay in force");
-            return;
+            Source::Files(Some(files), policies) => {
+                self.enter(policies);
+                files.watch(|read| self.adopt(read)).await;
+            }
+            Source::Cluster(cluster) => {
+                cluster
+                    .watch(clock::now, |policies| self.adopt_each(policies))
+                    .await;
+            }
         }
-        let count = set.policies().len();
-        policies.store(Arc::new(set));
-        metrics.policy_reload("ok");
-        info!(policies = count, "policies read again");
-    };
-    files.watch(adopt).await;
+    }
+
+    fn enter(&self, policies: PolicySet) {
+        self.policies.store(Arc::new(policies));
+        self.metrics.policy_ready(true);
+        self.ready.policies_loaded();
+    }
+
+    /// Of files: what cannot be read or used leaves the last good ones in force, loudly.
+    fn adopt(&self, read: Result<PolicySet, PolicyFilesError>) {
+        let usable = read
+            .map_err(anyhow::Error::from)
+            .and_then(|set| prepare(&self.trust, &set).map(|()| set));
+        match usable {
+            Ok(set) => {
+                let count = set.policies().len();
+                self.enter(set);
+                self.metrics.policy_reload("ok");
+                info!(policies = count, "policies read again");
+            }
+            Err(error) => {
+                self.metrics.policy_reload("error");
+                error!(%error, "policies not usable: the last good ones stay in force");
+            }
+        }
+    }
+
+    /// Of a cluster: what is wrong with one policy denies what that one governs, loudly, and leaves the others alone.
+    fn adopt_each(&self, policies: Vec<Compiled>) -> Vec<Compiled> {
+        let (set, policies) = prepare_each(&self.trust, policies);
+        let unusable = policies
+            .iter()
+            .filter_map(|compiled| Some((compiled, compiled.fault.as_ref()?)));
+        let mut faults = 0;
+        for (compiled, fault) in unusable {
+            faults += 1;
+            error!(policy = %compiled.policy.name, reason = fault.reason, error = fault.message, "policy not usable: what it governs is denied");
+        }
+        self.enter(set);
+        self.metrics
+            .policy_reload(if faults == 0 { "ok" } else { "error" });
+        info!(
+            policies = policies.len(),
+            faults, "policies read from the cluster"
+        );
+        policies
+    }
 }

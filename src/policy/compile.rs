@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::document::{self, Document, Resource};
 use super::error::{FieldPath, Hint, PolicyError, Problem, RuleError, ScopeError, VerifierError};
+use super::lookup::Answers;
 use super::pattern::{Pattern, Specificity, Steps};
 use super::resource::{ClusterTrustPolicy, Demands, RuleSpec, VerifierSpec, VerifySpec};
 use super::select::{
@@ -78,13 +79,31 @@ impl PolicySet {
 /// What is wrong with one document so far.
 pub(super) struct Findings<'a> {
     document: &'a Document,
+    /// What other objects say; `None` for a file, which has no objects beside it.
+    answers: Option<&'a Answers>,
     errors: Vec<PolicyError>,
 }
 
 impl<'a> Findings<'a> {
     const fn new(document: &'a Document) -> Self {
-        let errors = Vec::new();
-        Self { document, errors }
+        Self {
+            document,
+            answers: None,
+            errors: Vec::new(),
+        }
+    }
+
+    /// For the document of an object in a cluster.
+    pub(super) const fn in_cluster(document: &'a Document, answers: &'a Answers) -> Self {
+        Self {
+            document,
+            answers: Some(answers),
+            errors: Vec::new(),
+        }
+    }
+
+    pub(super) fn into_errors(self) -> Vec<PolicyError> {
+        self.errors
     }
 
     fn report(&mut self, path: &FieldPath, problem: impl Into<Problem>) {
@@ -98,7 +117,7 @@ impl<'a> Findings<'a> {
 }
 
 /// The policy of a document. It is to be used only if there were no findings.
-fn policy(document: &Document, findings: &mut Findings<'_>) -> Policy {
+pub(super) fn policy(document: &Document, findings: &mut Findings<'_>) -> Policy {
     let (name, scope, demands) = match &document.resource {
         Resource::Cluster(policy) => {
             let scope = cluster_scope(policy, findings);
@@ -126,6 +145,7 @@ fn policy(document: &Document, findings: &mut Findings<'_>) -> Policy {
         scope,
         verifiers: verifiers.into_values().collect(),
         rules,
+        fault: None,
     }
 }
 
@@ -137,7 +157,10 @@ fn cluster_scope(policy: &ClusterTrustPolicy, findings: &mut Findings<'_>) -> Sc
         );
     }
     let selector = &policy.spec.namespace_selector;
-    Selector::report_for_file(selector, |path, problem| findings.report(path, problem));
+    let labels_known = findings.answers.is_some();
+    Selector::report(selector, labels_known, |path, problem| {
+        findings.report(path, problem);
+    });
     Scope::Cluster(Selector::new(selector))
 }
 
@@ -165,7 +188,7 @@ fn name(metadata: &ObjectMeta, namespace: Option<String>, findings: &mut Finding
 }
 
 /// RFC 1123 subdomain, as the API server wants names of objects.
-fn is_object_name(name: &str) -> bool {
+pub(super) fn is_object_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_label)
 }
 

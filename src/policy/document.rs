@@ -8,7 +8,7 @@ use serde_saphyr::options::{DuplicateKeyPolicy, Options};
 
 use super::error::{FieldPath, Hint, Place, PolicyError, Problem, ShapeError, TextError};
 use super::node::{Node, Value};
-use super::resource::{ClusterTrustPolicy, TrustPolicy};
+use super::resource::{ClusterTrustPolicy, Demands, TrustPolicy};
 use super::shape;
 
 /// Most bytes of one policy file: 1 MiB, what etcd takes for one object by default less its margin, so that what a
@@ -45,6 +45,14 @@ impl Document {
     /// Where the document is, in a few words: `acme.yaml:12`.
     pub(super) fn place(&self) -> String {
         format!("{}:{}", self.file.display(), self.node.line)
+    }
+
+    /// What it demands.
+    pub(super) fn demands(&self) -> &Demands {
+        match &self.resource {
+            Resource::Cluster(policy) => &policy.spec.demands,
+            Resource::Namespaced(policy) => &policy.spec.demands,
+        }
     }
 
     /// The folder that relative paths in the document start from.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::lookup::LookupError;
 use super::pattern::PatternError;
 
 mod decision;
@@ -117,6 +118,9 @@ pub enum Problem {
     /// A verifier could not do its work.
     #[error(transparent)]
     Verifier(#[from] VerifierError),
+    /// What another object should have said.
+    #[error(transparent)]
+    Lookup(#[from] LookupError),
     /// A rule, or two that contradict.
     #[error(transparent)]
     Rule(#[from] RuleError),
@@ -303,4 +307,7 @@ pub enum ScopeError {
         /// The field for files.
         instead: &'static str,
     },
+    /// A file of the webhook's own.
+    #[error("only in policy files: in the cluster write credentials.secretRef")]
+    OnlyInFile,
 }

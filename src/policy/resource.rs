@@ -242,7 +242,7 @@ pub struct ConfigMapRef {
     pub key: String,
 }
 
-fn ca_crt() -> String {
+pub(super) fn ca_crt() -> String {
     "ca.crt".to_owned()
 }
 

@@ -9,9 +9,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::lookup::Login;
 use super::pattern::{Pattern, Specificity};
 use super::selector::Scope;
 use crate::reference::Reference;
+
+/// Labels of a namespace.
+pub type Labels = BTreeMap<String, String>;
 
 /// Every policy in force, as one consistent snapshot.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +25,7 @@ pub struct PolicySet {
 
 impl PolicySet {
     /// A set of compiled policies, whatever their order.
-    pub(super) fn new(policies: impl IntoIterator<Item = Arc<Policy>>) -> Self {
+    pub fn new(policies: impl IntoIterator<Item = Arc<Policy>>) -> Self {
         let mut policies: Vec<_> = policies.into_iter().collect();
         policies.sort_by(|a, b| a.name.cmp(&b.name));
         Self { policies }
@@ -32,30 +36,41 @@ impl PolicySet {
     /// policies tighten what the cluster's say, and where none of those applies they have nothing to tighten (CRD-20).
     ///
     /// The cluster's policies come first, each kind by name. The namespace's own name is matched as its label
-    /// `kubernetes.io/metadata.name`, whatever `labels` say.
-    pub fn select(
+    /// `kubernetes.io/metadata.name`, whatever `labels` say. With unknown labels (`None`) every policy applies that
+    /// may, and one that only may apply denies whatever it says: perhaps it is not what governs.
+    pub fn select<'a>(
         &self,
         namespace: &str,
-        labels: &BTreeMap<String, String>,
+        labels: impl Into<Option<&'a Labels>>,
         image: &Reference,
     ) -> Vec<Requirement> {
+        let labels = labels.into();
         self.applying(namespace, labels)
-            .map(|policy| policy.require(image))
+            .map(|policy| match labels {
+                None if policy.scope.reads_labels() => policy.in_doubt(),
+                _ => policy.require(image),
+            })
             .collect()
     }
 
+    /// Whether a policy asks for other labels of a namespace than its name.
+    pub fn reads_labels(&self) -> bool {
+        self.policies.iter().any(|policy| policy.scope.reads_labels())
+    }
+
     /// Whether a policy that applies in a namespace wants images in pod templates rewritten to their digests.
-    pub fn pin_workloads(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
-        self.applying(namespace, labels)
+    pub fn pin_workloads<'a>(&self, namespace: &str, labels: impl Into<Option<&'a Labels>>) -> bool {
+        self.applying(namespace, labels.into())
             .any(|policy| policy.pin_workloads)
     }
 
     /// What becomes, in a namespace (by name and labels), of an image that no rule can be looked up for: where every
     /// policy that applies only watches, so do we.
-    pub fn mode(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Mode {
+    pub fn mode<'a>(&self, namespace: &str, labels: impl Into<Option<&'a Labels>>) -> Mode {
+        let labels = labels.into();
         let mut modes = self
             .applying(namespace, labels)
-            .map(|policy| policy.mode)
+            .map(|policy| policy.mode_for(labels))
             .peekable();
         if modes.peek().is_some() && modes.all(|mode| mode == Mode::Audit) {
             Mode::Audit
@@ -76,11 +91,7 @@ impl PolicySet {
             .flat_map(|policy| policy.verifiers.iter().map(|verifier| (&*policy.name, verifier)))
     }
 
-    fn applying(
-        &self,
-        namespace: &str,
-        labels: &BTreeMap<String, String>,
-    ) -> impl Iterator<Item = &Arc<Policy>> {
+    fn applying(&self, namespace: &str, labels: Option<&Labels>) -> impl Iterator<Item = &Arc<Policy>> {
         let covering = || {
             let policies = self.policies.iter();
             policies.filter(move |policy| policy.scope.covers(namespace, labels))
@@ -105,6 +116,8 @@ pub struct Policy {
     pub(super) verifiers: Vec<Arc<Verifier>>,
     /// In the order of the policy.
     pub(super) rules: Vec<Rule>,
+    /// Why nothing can be admitted in its name: it cannot be read.
+    pub(super) fault: Option<Arc<str>>,
 }
 
 /// What is demanded of some images.
@@ -137,14 +150,65 @@ impl Policy {
         self.rules.len()
     }
 
+    /// The policy without the verifiers of these names. Rules that ask for one of them deny, with the message beside
+    /// its name; the others say what they said.
+    pub(super) fn without(&self, broken: &BTreeMap<String, Arc<str>>) -> Self {
+        let rules = self.rules.iter().map(|rule| Rule {
+            patterns: rule.patterns.clone(),
+            demand: rule.demand.without(broken),
+        });
+        let verifiers = self.verifiers.iter();
+        Self {
+            name: Arc::clone(&self.name),
+            mode: self.mode,
+            workloads: self.workloads,
+            pin_workloads: self.pin_workloads,
+            scope: self.scope.clone(),
+            verifiers: verifiers
+                .filter(|verifier| !broken.contains_key(&verifier.name))
+                .cloned()
+                .collect(),
+            rules: rules.collect(),
+            fault: self.fault.clone(),
+        }
+    }
+
+    fn mode_for(&self, labels: Option<&Labels>) -> Mode {
+        if labels.is_none() && self.scope.reads_labels() {
+            Mode::Enforce
+        } else {
+            self.mode
+        }
+    }
+
+    /// What is required where it is not known whether the policy applies.
+    fn in_doubt(&self) -> Requirement {
+        let message = "the labels of the namespace, on which this policy depends, could not be read";
+        Requirement {
+            policy: Arc::clone(&self.name),
+            mode: Mode::Enforce,
+            workloads: self.workloads,
+            rule: None,
+            demand: Demand::Deny {
+                message: message.into(),
+            },
+        }
+    }
+
     fn require(&self, image: &Reference) -> Requirement {
         let rule = self.rule(image);
+        let unruled = || match &self.fault {
+            Some(fault) => Demand::Deny {
+                message: Arc::clone(fault),
+            },
+            None => Demand::Uncovered,
+        };
         Requirement {
             policy: Arc::clone(&self.name),
             mode: self.mode,
             workloads: self.workloads,
             rule: rule.map(|(index, _)| index + 1),
-            demand: rule.map_or(Demand::Uncovered, |(_, rule)| rule.demand.clone()),
+            demand: rule.map_or_else(unruled, |(_, rule)| rule.demand.clone()),
         }
     }
 
@@ -235,6 +299,22 @@ pub enum Demand {
     Verify(Arc<Verification>),
 }
 
+impl Demand {
+    /// The demand, or a denial with the message of a `broken` verifier that it names.
+    fn without(&self, broken: &BTreeMap<String, Arc<str>>) -> Self {
+        let Self::Verify(verification) = self else {
+            return self.clone();
+        };
+        let named = &verification.verifiers;
+        match named.iter().find_map(|verifier| broken.get(&verifier.name)) {
+            Some(message) => Self::Deny {
+                message: Arc::clone(message),
+            },
+            None => self.clone(),
+        }
+    }
+}
+
 /// The verifiers a rule names, and how they combine.
 #[derive(Clone, Debug)]
 pub struct Verification {
@@ -307,6 +387,8 @@ pub struct Notary {
 pub enum Credentials {
     /// A docker `config.json`.
     DockerConfig(PathBuf),
+    /// A Secret, read already.
+    Login(Login),
 }
 
 /// A trust pin: exactly one kind of anchor (notary-v1 §4.2, design §9).

@@ -18,10 +18,21 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    pub(super) fn covers(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+    /// Unknown `labels` (`None`) are any that the selector asks for.
+    pub(super) fn covers(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> bool {
         match self {
             Self::Cluster(selector) => selector.matches(namespace, labels),
             Self::Namespace(own) => own == namespace,
+        }
+    }
+
+    /// Whether it asks for other labels than the name.
+    pub(super) fn reads_labels(&self) -> bool {
+        match self {
+            Self::Cluster(Selector(conditions)) => {
+                conditions.iter().any(|condition| condition.key != NAME_LABEL)
+            }
+            Self::Namespace(_) => false,
         }
     }
 }
@@ -41,31 +52,41 @@ impl Selector {
         Self(labels.chain(spec.match_expressions.iter().cloned()).collect())
     }
 
-    /// What keeps a selector from deciding anything in a file: labels that a file cannot know. To take them for absent
-    /// would leave the namespaces ungoverned that the author meant.
-    pub(super) fn report_for_file(spec: &NamespaceSelector, mut report: impl FnMut(&FieldPath, ScopeError)) {
+    /// What keeps a selector from deciding anything: conditions without sense, and where labels are not known, which
+    /// is in files, those about labels. To take them for absent would leave the namespaces ungoverned that the author
+    /// meant.
+    pub(super) fn report(
+        spec: &NamespaceSelector,
+        labels_known: bool,
+        mut report: impl FnMut(&FieldPath, ScopeError),
+    ) {
         let path = FieldPath::of(&["spec", "namespaceSelector"]);
-        for key in spec.match_labels.keys().filter(|key| *key != NAME_LABEL) {
+        let unknown = |key: &str| !labels_known && key != NAME_LABEL;
+        for key in spec.match_labels.keys().filter(|key| unknown(key)) {
             report(&path.field("matchLabels").field(key), ScopeError::Label);
         }
         let path = path.field("matchExpressions");
         for (i, condition) in spec.match_expressions.iter().enumerate() {
-            if condition.key != NAME_LABEL {
+            if unknown(&condition.key) {
                 report(&path.item(i).field("key"), ScopeError::Label);
             }
-            let wants_values = matches!(condition.operator, Operator::In | Operator::NotIn);
-            if wants_values == condition.values.is_empty() {
+            if !condition.is_sound() {
                 report(&path.item(i), ScopeError::Values);
             }
         }
     }
 
-    fn matches(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+    /// Whether every condition has the values that its operator needs.
+    pub(super) fn is_sound(spec: &NamespaceSelector) -> bool {
+        spec.match_expressions.iter().all(LabelCondition::is_sound)
+    }
+
+    fn matches(&self, namespace: &str, labels: Option<&BTreeMap<String, String>>) -> bool {
         self.0.iter().all(|condition| {
-            let value = if condition.key == NAME_LABEL {
-                Some(namespace)
-            } else {
-                labels.get(&condition.key).map(String::as_str)
+            let value = match labels {
+                _ if condition.key == NAME_LABEL => Some(namespace),
+                Some(labels) => labels.get(&condition.key).map(String::as_str),
+                None => return true,
             };
             let listed = value.is_some_and(|value| condition.values.iter().any(|listed| listed == value));
             match condition.operator {
@@ -75,6 +96,13 @@ impl Selector {
                 Operator::DoesNotExist => value.is_none(),
             }
         })
+    }
+}
+
+impl LabelCondition {
+    fn is_sound(&self) -> bool {
+        let wants_values = matches!(self.operator, Operator::In | Operator::NotIn);
+        wants_values != self.values.is_empty()
     }
 }
 
@@ -118,7 +146,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                Selector(vec![condition]).matches("shop", &labels),
+                Selector(vec![condition]).matches("shop", Some(&labels)),
                 want,
                 "{label}"
             );
@@ -138,9 +166,20 @@ mod tests {
                 .map(|&(key, value)| (key.to_owned(), value.to_owned()))
                 .collect()
         };
-        assert!(selector.matches("shop", &labels(&[("tier", "web"), ("team", "a")])));
-        assert!(!selector.matches("shop", &labels(&[("tier", "web")])));
-        assert!(!selector.matches("shop", &labels(&[("team", "a")])));
-        assert!(Selector::new(&NamespaceSelector::default()).matches("shop", &labels(&[])));
+        assert!(selector.matches("shop", Some(&labels(&[("tier", "web"), ("team", "a")]))));
+        assert!(!selector.matches("shop", Some(&labels(&[("tier", "web")]))));
+        assert!(!selector.matches("shop", Some(&labels(&[("team", "a")]))));
+        assert!(Selector::new(&NamespaceSelector::default()).matches("shop", Some(&labels(&[]))));
+    }
+
+    #[test]
+    fn unknown_labels_are_those_asked_for_but_the_name_is_known() {
+        let scope = |conditions: Vec<LabelCondition>| Scope::Cluster(Selector(conditions));
+        let tier = condition("tier", Operator::In, &["web"]);
+        let other = condition(NAME_LABEL, Operator::In, &["other"]);
+        assert!(scope(vec![tier.clone()]).covers("shop", None));
+        assert!(scope(vec![tier.clone()]).reads_labels());
+        assert!(!scope(vec![tier, other.clone()]).covers("shop", None));
+        assert!(!scope(vec![other]).reads_labels());
     }
 }

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::verifier::Fault;
+use crate::credential::DockerConfig;
 use crate::fetch::{Identity, Observation, Observer, Origin, host_of};
 use crate::notary::{Config, Helpers, Login, Server, default_server};
 use crate::policy::{self, Credentials};
@@ -100,24 +101,35 @@ impl Servers {
             observer: Some(Arc::clone(&self.observer)),
             ..Config::new(choice.base.clone())
         };
-        if let Some(Credentials::DockerConfig(path)) = &choice.credentials {
-            config.login = Login::File {
-                path: path.clone(),
-                helpers: self.helpers,
-            };
-            let folder = path
-                .parent()
-                .unwrap_or(Path::new("."))
-                .join("tls")
-                .join(&*host_of(&choice.base));
-            let tls = DockerTls::read(&folder)?;
-            config.ca_pem = [config.ca_pem, tls.authorities]
-                .into_iter()
-                .flatten()
-                .reduce(|all, more| all + &more);
-            config.identity = tls.identity;
+        match &choice.credentials {
+            None => {}
+            Some(Credentials::Login(login)) => {
+                let known = DockerConfig::parse(login.expose().as_bytes()).map_err(Fault::Login)?;
+                config.login = Login::Config(Arc::new(known));
+            }
+            Some(Credentials::DockerConfig(path)) => self.use_docker(&mut config, path, &choice.base)?,
         }
         Ok(config)
+    }
+
+    /// Login and certificates as docker keeps them in its folder.
+    fn use_docker(&self, config: &mut Config, path: &Path, base: &Url) -> Result<(), Fault> {
+        config.login = Login::File {
+            path: path.to_owned(),
+            helpers: self.helpers,
+        };
+        let folder = path
+            .parent()
+            .unwrap_or(Path::new("."))
+            .join("tls")
+            .join(&*host_of(base));
+        let tls = DockerTls::read(&folder)?;
+        config.ca_pem = [config.ca_pem.take(), tls.authorities]
+            .into_iter()
+            .flatten()
+            .reduce(|all, more| all + &more);
+        config.identity = tls.identity;
+        Ok(())
     }
 }
 

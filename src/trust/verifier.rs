@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::credential::ConfigError;
 use crate::fetch::SetupError;
 use crate::policy;
 use crate::tuf::{
@@ -135,6 +136,9 @@ pub enum Fault {
         #[source]
         source: KeyError,
     },
+    /// A login that docker would not have written.
+    #[error("the login is unreadable")]
+    Login(#[source] ConfigError),
     /// Docker's folder of certificates for the server cannot be read.
     #[error("{} cannot be read", path.display())]
     TlsFolder {

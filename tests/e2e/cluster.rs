@@ -19,7 +19,8 @@ const ADMIN_TOKEN: &str = "admin-token";
 #[derive(Debug)]
 pub(crate) struct Cluster {
     _processes: [Process; 3],
-    kubeconfig: PathBuf,
+    /// Of an administrator.
+    pub(crate) kubeconfig: PathBuf,
     audit_log: PathBuf,
     /// Where the API server listens.
     pub(crate) url: String,

@@ -1,5 +1,6 @@
 //! Countersign itself, and how a cluster learns of it.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -32,6 +33,16 @@ pub(crate) struct Webhook {
 
 impl Webhook {
     pub(crate) fn start(name: &str, policy: &Path, certificate: &Certificate) -> Self {
+        Self::start_with(name, &["--policy".as_ref(), policy.as_os_str()], certificate)
+    }
+
+    /// One whose policies are objects of the cluster.
+    pub(crate) fn in_cluster(name: &str, kubeconfig: &Path) -> Self {
+        let source = ["--kube".as_ref(), "--kubeconfig".as_ref(), kubeconfig.as_os_str()];
+        Self::start_with(name, &source, &Certificate::Loopback)
+    }
+
+    fn start_with(name: &str, source: &[&OsStr], certificate: &Certificate) -> Self {
         let state = process::new_folder(&format!("{name}-state"));
         let (process, [port, admin_port]) = Process::start(
             name,
@@ -39,8 +50,8 @@ impl Webhook {
             |[port, admin_port]| {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
                 command
-                    .args(["webhook", "--policy"])
-                    .arg(policy)
+                    .arg("webhook")
+                    .args(source)
                     .args(["--listen", &format!("127.0.0.1:{port}")])
                     .args(["--admin-listen", &format!("127.0.0.1:{admin_port}")])
                     .arg("--state-dir")

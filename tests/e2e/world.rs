@@ -207,7 +207,8 @@ impl Trust {
     }
 }
 
-fn verifier(authority: &Authority) -> Value {
+/// What trusts the repositories of one server.
+pub(crate) fn verifier(authority: &Authority) -> Value {
     let key = std::fs::read_to_string(&authority.root_key).unwrap();
     json!({"name": authority.name, "notary": {
         "server": authority.server.url(),

@@ -245,6 +245,46 @@ async fn wrong_usage_is_neither_a_denial_nor_an_outage() {
             "leave the trust flags",
         ),
         (
+            "policy and cluster",
+            vec![
+                "webhook",
+                "--self-signed-dir",
+                "/no/such",
+                "--kube",
+                "--policy",
+                good,
+            ],
+            "--kube takes the policies from the cluster",
+        ),
+        (
+            "flags and cluster",
+            vec!["webhook", "--self-signed-dir", "/no/such", "--kube", "--tofu"],
+            "leave --policy, the trust flags",
+        ),
+        (
+            "no cluster",
+            vec![
+                "webhook",
+                "--self-signed-dir",
+                "/no/such",
+                "--kube",
+                "--kubeconfig",
+                "/no/such",
+            ],
+            "the kubeconfig cannot be used: failed to read kubeconfig",
+        ),
+        (
+            "a kubeconfig for nothing",
+            vec![
+                "webhook",
+                "--self-signed-dir",
+                "/no/such",
+                "--kubeconfig",
+                "/no/such",
+            ],
+            "--kube",
+        ),
+        (
             "broken policy",
             vec!["verify", "a", "--policy", broken],
             "broken.yaml:2",

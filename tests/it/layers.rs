@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module → its layer. A module may name modules of lower layers only.
-const LAYERS: [(&str, u8); 13] = [
+const LAYERS: [(&str, u8); 14] = [
     ("reference", 0),
     ("tuf", 1),
     ("policy", 1),
@@ -15,6 +15,7 @@ const LAYERS: [(&str, u8); 13] = [
     ("notary", 3),
     ("store", 3),
     ("policy_files", 3),
+    ("cluster", 3),
     ("trust", 4),
     ("admission", 5),
     ("serve", 6),

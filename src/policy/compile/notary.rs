@@ -10,7 +10,10 @@ use url::{Host, Url};
 
 use super::Findings;
 use crate::policy::error::{FieldPath, ScopeError, VerifierError};
-use crate::policy::resource::{CaSpec, CredentialsSpec, NotarySpec, RootSpec, SignerSpec};
+use crate::policy::lookup::{self, Lookup, LookupError, Material};
+use crate::policy::resource::{
+    CaSpec, ConfigMapRef, CredentialsSpec, NotarySpec, RootSpec, SecretRef, SignerSpec,
+};
 use crate::policy::select::{Credentials, Notary, Root, Signer, VerifierKind};
 use crate::reference::MAX_GUN_BYTES;
 
@@ -105,11 +108,7 @@ fn seconds(text: &str) -> Option<u64> {
 fn authority(path: &FieldPath, spec: &CaSpec, findings: &mut Findings<'_>) -> Option<String> {
     match (&spec.pem, &spec.config_map_ref) {
         (Some(text), None) => findings.keep(&path.field("pem"), pem(text, &[CERTIFICATE], Blocks::Several)),
-        (None, Some(_)) => {
-            let instead = "ca.pem";
-            findings.report(&path.field("configMapRef"), ScopeError::OnlyInCluster { instead });
-            None
-        }
+        (None, Some(reference)) => authority_elsewhere(&path.field("configMapRef"), reference, findings),
         (None, None) | (Some(_), Some(_)) => {
             let (one, two) = ("pem", "configMapRef");
             findings.report(path, VerifierError::OneOf { one, two });
@@ -120,20 +119,50 @@ fn authority(path: &FieldPath, spec: &CaSpec, findings: &mut Findings<'_>) -> Op
 
 fn credentials(path: &FieldPath, spec: &CredentialsSpec, findings: &mut Findings<'_>) -> Option<Credentials> {
     match (&spec.docker_config, &spec.secret_ref) {
+        // Who writes policies in a cluster has no say over the files of the webhook.
+        (Some(_), None) if findings.answers.is_some() => {
+            findings.report(&path.field("dockerConfig"), ScopeError::OnlyInFile);
+            None
+        }
         (Some(file), None) => {
             let file = findings.document.folder().join(Path::new(file));
             Some(Credentials::DockerConfig(file))
         }
-        (None, Some(_)) => {
-            let instead = "credentials.dockerConfig, the path of a docker config.json";
-            findings.report(&path.field("secretRef"), ScopeError::OnlyInCluster { instead });
-            None
-        }
+        (None, Some(reference)) => login(&path.field("secretRef"), reference, findings),
         (None, None) | (Some(_), Some(_)) => {
             let (one, two) = ("dockerConfig", "secretRef");
             findings.report(path, VerifierError::OneOf { one, two });
             None
         }
+    }
+}
+
+fn authority_elsewhere(path: &FieldPath, spec: &ConfigMapRef, findings: &mut Findings<'_>) -> Option<String> {
+    let Some(answers) = findings.answers else {
+        let instead = "ca.pem";
+        findings.report(path, ScopeError::OnlyInCluster { instead });
+        return None;
+    };
+    let what = Lookup::ConfigMap {
+        name: spec.name.clone(),
+        key: spec.key.clone(),
+    };
+    match findings.keep(path, lookup::answer(answers, &what))? {
+        Material::Text(text) => findings.keep(path, pem(text, &[CERTIFICATE], Blocks::Several)),
+        Material::Login(_) => findings.keep(path, Err(LookupError::Shape { what })),
+    }
+}
+
+fn login(path: &FieldPath, spec: &SecretRef, findings: &mut Findings<'_>) -> Option<Credentials> {
+    let Some(answers) = findings.answers else {
+        let instead = "credentials.dockerConfig, the path of a docker config.json";
+        findings.report(path, ScopeError::OnlyInCluster { instead });
+        return None;
+    };
+    let what = Lookup::Secret(spec.name.clone());
+    match findings.keep(path, lookup::answer(answers, &what))? {
+        Material::Login(login) => Some(Credentials::Login(login.clone())),
+        Material::Text(_) => findings.keep(path, Err(LookupError::Shape { what })),
     }
 }
 

@@ -1,0 +1,127 @@
+//! Policies that are objects of a cluster, watched.
+//!
+//! ```text
+//! ClusterTrustPolicy ─┐           Secrets, ConfigMaps ─ lookup ─┐
+//! TrustPolicy ────────┼─ watch ─▶ policy::compile_object ◀──────┘ ─▶ adopt ─▶ status
+//! Namespace ──────────┘ labels ─▶ Namespaces
+//! ```
+//!
+//! A policy goes only when the API server says that it was deleted, in an event or by a list that is complete: an
+//! outage, a watch that breaks off and a list that fails leave everything as it was (CRD-32). One that is broken stays
+//! and denies (CRD-23).
+
+use std::convert::Infallible;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::join;
+use jiff::Timestamp;
+use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::{Client, Config};
+use tokio::sync::watch;
+
+use crate::policy::Compiled;
+
+mod kind;
+mod lookup;
+mod namespaces;
+mod report;
+mod watching;
+
+pub use namespaces::Namespaces;
+
+/// One request to the API server, other than a list or a watch: it answers in milliseconds or has trouble.
+const REQUEST: Duration = Duration::from_secs(2);
+
+/// The API server, and where the webhook itself is.
+pub struct Cluster {
+    client: Client,
+    release_namespace: String,
+    labels: namespaces::Writer,
+    namespaces: Namespaces,
+}
+
+impl Cluster {
+    /// Makes a client from the file `kubeconfig`, or from what `KUBECONFIG` names, or from what a pod is given. Nothing
+    /// is asked of the API server yet. `release_namespace` is where objects are that cluster-wide policies name.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] if there is nothing to connect with.
+    pub async fn connect(kubeconfig: Option<&Path>, release_namespace: &str) -> Result<Self, ConnectError> {
+        let options = KubeConfigOptions::default();
+        let config = match kubeconfig {
+            Some(path) => {
+                let read = Kubeconfig::read_from(path).map_err(Box::new)?;
+                Config::from_custom_kubeconfig(read, &options)
+                    .await
+                    .map_err(Box::new)?
+            }
+            None if std::env::var_os("KUBECONFIG").is_some() => {
+                Config::from_kubeconfig(&options).await.map_err(Box::new)?
+            }
+            None => Config::incluster()?,
+        };
+        let client = Client::try_from(config).map_err(Box::new)?;
+        Ok(Self::new(client, release_namespace))
+    }
+
+    /// The cluster behind `client`.
+    pub fn new(client: Client, release_namespace: &str) -> Self {
+        let (namespaces, labels) = Namespaces::watched(client.clone());
+        Self {
+            client,
+            release_namespace: release_namespace.to_owned(),
+            labels,
+            namespaces,
+        }
+    }
+
+    /// The labels of namespaces, as far as [`Self::watch`] has seen them.
+    pub fn namespaces(&self) -> Namespaces {
+        self.namespaces.clone()
+    }
+
+    /// Hands all policies to `adopt` once policies and namespaces have been listed completely, and again after each
+    /// change. What `adopt` makes of them is written to their status, with the time by `now`.
+    ///
+    /// Never returns; to be dropped, or spawned by the caller.
+    pub async fn watch(
+        self,
+        now: impl Fn() -> Timestamp,
+        adopt: impl FnMut(Vec<Compiled>) -> Vec<Compiled>,
+    ) -> Infallible {
+        let (reports, wanted) = watch::channel(Vec::new());
+        let reporter = report::Reporter::new(self.client.clone(), now);
+        let notebook = lookup::Notebook::new(self.client.clone(), self.release_namespace);
+        let watching = watching::Watching::new(&self.client, self.labels, notebook);
+        let (never, _) = join(watching.run(adopt, reports), reporter.run(wanted)).await;
+        never
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("release_namespace", &self.release_namespace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no connection to an API server.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// A kubeconfig that cannot be used.
+    #[error("the kubeconfig cannot be used")]
+    Kubeconfig(#[from] Box<KubeconfigError>),
+    /// Not in a pod.
+    #[error("not in a pod with a service account: give --kubeconfig or KUBECONFIG")]
+    InCluster(#[from] InClusterError),
+    /// Certificates or logins that cannot be used.
+    #[error("the API server cannot be connected to")]
+    Client(#[from] Box<kube::Error>),
+}
+
+#[cfg(test)]
+mod tests;
