@@ -249,6 +249,9 @@ async fn serve(
         Source::Files(..) => Namespaces::default(),
         Source::Cluster(cluster) => cluster.namespaces(),
     };
+    if let Source::Files(_, policies) = &source {
+        force.enter(policies.clone());
+    }
     let policies = Arc::clone(&force.policies);
     let admission = Admission::new(
         Arc::new(trust.clone()),
@@ -298,15 +301,11 @@ struct Force {
 }
 
 impl Force {
-    /// Takes policies into use, and each change of them.
+    /// Takes changed policies into use, and a cluster's first ones.
     async fn watch(self, source: Source) {
         match source {
-            Source::Files(None, policies) => {
-                self.enter(policies);
-                std::future::pending::<()>().await;
-            }
-            Source::Files(Some(files), policies) => {
-                self.enter(policies);
+            Source::Files(None, _) => std::future::pending().await,
+            Source::Files(Some(files), _) => {
                 files.watch(|read| self.adopt(read)).await;
             }
             Source::Cluster(cluster) => {
@@ -325,21 +324,23 @@ impl Force {
 
     /// Of files: what cannot be read or used leaves the last good ones in force, loudly.
     fn adopt(&self, read: Result<PolicySet, PolicyFilesError>) {
-        let usable = read
-            .map_err(anyhow::Error::from)
-            .and_then(|set| prepare(&self.trust, &set).map(|()| set));
-        match usable {
-            Ok(set) => {
-                let count = set.policies().len();
-                self.enter(set);
-                self.metrics.policy_reload("ok");
-                info!(policies = count, "policies read again");
-            }
+        let set = match read {
+            Ok(set) => set,
             Err(error) => {
                 self.metrics.policy_reload("error");
-                error!(%error, "policies not usable: the last good ones stay in force");
+                error!(%error, "policies not read: the last good ones stay in force");
+                return;
             }
+        };
+        if let Err(faults) = prepare(&self.trust, &set) {
+            self.metrics.policy_reload("error");
+            error!(error = %faults, "policies not usable: the last good ones stay in force");
+            return;
         }
+        let count = set.policies().len();
+        self.enter(set);
+        self.metrics.policy_reload("ok");
+        info!(policies = count, "policies read again");
     }
 
     /// Of a cluster: what is wrong with one policy denies what that one governs, loudly, and leaves the others alone.
