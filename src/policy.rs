@@ -21,6 +21,7 @@ pub mod resource;
 pub mod select;
 mod selector;
 mod shape;
+mod verifier;
 
 pub use crd::{crds, crds_yaml};
 pub use document::{Document, MAX_FILE_BYTES, read};
@@ -29,7 +30,8 @@ pub use error::{
 };
 pub use lookup::{Answers, Login, Lookup, LookupError, Material, lookups};
 pub use object::{Compiled, Fault, compile_object, without_verifiers};
-pub use select::{
-    Combine, Credentials, Demand, DigestRule, Labels, Mode, Notary, Policy, PolicyName, PolicySet,
-    ReleasesMissing, Requirement, Root, Signer, Verification, Verifier, VerifierKind, Workloads,
+pub use select::{Demand, Labels, Mode, Policy, PolicyName, PolicySet, Requirement, Workloads};
+pub use verifier::{
+    Combine, Credentials, DigestRule, Notary, ReleasesMissing, Root, Signer, Verification, Verifier,
+    VerifierKind,
 };

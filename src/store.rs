@@ -4,6 +4,8 @@
 //! write leaves the state before or after it. A database that cannot be read is an error, never a fresh start:
 //! forgetting is how rollbacks succeed.
 
+mod error;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+
+pub use error::StoreError;
 
 use crate::reference::Gun;
 use crate::tuf::{Role, Seen, State};
@@ -393,57 +397,6 @@ fn write_roles(
         ])?;
     }
     Ok(())
-}
-
-/// Why trust state cannot be kept or read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// The state directory cannot be made.
-    #[error("cannot make the state directory {}", dir.display())]
-    Directory {
-        /// The directory.
-        dir: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The database cannot be opened.
-    #[error("cannot open the trust state in {}: restore it from a backup, or move it away to trust anew", path.display())]
-    Open {
-        /// The database.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: rusqlite::Error,
-    },
-    /// A newer program wrote the database.
-    #[error("the trust state in {} has layout {found}, this program knows layout {LAYOUT}: use the newer program", path.display())]
-    Layout {
-        /// The database.
-        path: PathBuf,
-        /// Its layout.
-        found: i64,
-    },
-    /// The database does not answer.
-    #[error("the trust state cannot be read or written")]
-    Access {
-        /// Why.
-        #[source]
-        source: rusqlite::Error,
-    },
-    /// The database holds what this program never wrote.
-    #[error("the trust state of {gun} is damaged: restore it from a backup")]
-    Content {
-        /// The repository.
-        gun: Gun,
-    },
-    /// Another process wrote in between.
-    #[error("the trust state of {gun} was changed by another process")]
-    Conflict {
-        /// The repository.
-        gun: Gun,
-    },
 }
 
 #[cfg(test)]

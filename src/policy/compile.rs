@@ -13,10 +13,9 @@ use super::error::{FieldPath, Hint, PolicyError, Problem, RuleError, ScopeError,
 use super::lookup::Answers;
 use super::pattern::{Pattern, Specificity, Steps};
 use super::resource::{ClusterTrustPolicy, Demands, RuleSpec, VerifierSpec, VerifySpec};
-use super::select::{
-    Combine, Demand, DigestRule, Policy, PolicyName, PolicySet, Rule, Verification, Verifier,
-};
+use super::select::{Demand, Policy, PolicyName, PolicySet, Rule};
 use super::selector::{Scope, Selector};
+use super::verifier::{Combine, DigestRule, Verification, Verifier};
 
 mod notary;
 

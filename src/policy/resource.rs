@@ -21,7 +21,8 @@ mod status;
 
 pub use status::{Condition, ConditionStatus, PolicyStatus};
 
-use super::select::{DigestRule, Mode, ReleasesMissing, Workloads};
+use super::select::{Mode, Workloads};
+use super::verifier::{DigestRule, ReleasesMissing};
 
 /// What the images of a cluster must show to run. Every policy that applies to a namespace must admit an image.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]

@@ -14,7 +14,7 @@ use crate::policy::lookup::{self, Lookup, LookupError, Material};
 use crate::policy::resource::{
     CaSpec, ConfigMapRef, CredentialsSpec, NotarySpec, RootSpec, SecretRef, SignerSpec,
 };
-use crate::policy::select::{Credentials, Notary, Root, Signer, VerifierKind};
+use crate::policy::verifier::{Credentials, Notary, Root, Signer, VerifierKind};
 use crate::reference::MAX_GUN_BYTES;
 
 /// Longest `maxStaleness`: a leap year. Metadata serves no longer than it is valid anyway, and a reference server signs

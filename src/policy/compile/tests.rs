@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
-use super::super::select::{Credentials, DigestRule, Mode, ReleasesMissing, VerifierKind, Workloads};
+use super::super::select::{Mode, Workloads};
+use super::super::verifier::{Credentials, DigestRule, ReleasesMissing, VerifierKind};
 use super::*;
 use crate::reference::Reference;
 
@@ -32,7 +33,7 @@ spec:
     )
 }
 
-fn notary(set: &PolicySet) -> super::super::select::Notary {
+fn notary(set: &PolicySet) -> super::super::verifier::Notary {
     let VerifierKind::Notary(notary) = &set.verifiers().next().unwrap().1.kind;
     notary.clone()
 }
