@@ -13,24 +13,6 @@ use super::key::{KeyId, sha256};
 use super::{DelegationName, Error, Limits, Role, Seen};
 use crate::reference::Tag;
 
-/// What every document begins with.
-struct Header {
-    version: u64,
-    expires: Timestamp,
-}
-
-impl Header {
-    fn decode(object: Object<'_>, kind: &str) -> Result<Self, FormatError> {
-        if object.string("_type")? != kind {
-            return Err(FormatError::member("_type", "is of another document"));
-        }
-        Ok(Self {
-            version: object.integer("version", 1)?,
-            expires: object.time("expires")?,
-        })
-    }
-}
-
 fn malformed(role: &Role) -> impl Fn(FormatError) -> Error {
     let role = role.clone();
     move |source| Error::Malformed {
@@ -72,31 +54,59 @@ impl Root {
             "version",
         ];
         let object = Object::of(envelope.signed(), "signed", &KNOWN)?;
-        let header = Header::decode(object, "Root")?;
+        let signed = Signed::decode(object, "Root", raw)?;
         let keys = Keys::decode(object.submap("keys")?)?;
         let roles = object.submap("roles")?;
         let role = |name: &str| RoleKeys::decode(roles.object(name, &["keyids", "threshold"])?, &keys);
         let (root, targets) = (role("root")?, role("targets")?);
         let (snapshot, timestamp) = (role("snapshot")?, role("timestamp")?);
-        let Header { version, expires } = header;
+        let Signed {
+            seen: Seen { version, sha256 },
+            expires,
+        } = signed;
         Ok(Self {
+            envelope,
             version,
             expires,
-            sha256: sha256(raw),
+            sha256,
             root,
             targets,
             snapshot,
             timestamp,
-            envelope,
         })
     }
 }
 
-/// What all roles below root have in common once verified.
+/// What all documents have in common.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Signed {
     pub(super) seen: Seen,
     pub(super) expires: Timestamp,
+}
+
+impl Signed {
+    /// Reads what every document begins with; `raw` is the whole file.
+    fn decode(object: Object<'_>, kind: &str, raw: &[u8]) -> Result<Self, FormatError> {
+        if object.string("_type")? != kind {
+            return Err(FormatError::member("_type", "is of another document"));
+        }
+        let seen = Seen {
+            version: object.integer("version", 1)?,
+            sha256: sha256(raw),
+        };
+        Ok(Self {
+            seen,
+            expires: object.time("expires")?,
+        })
+    }
+}
+
+/// The entry of a base role, which must be there.
+fn base_entry(meta: Object<'_>, name: &str) -> Result<Meta, FormatError> {
+    let entry = meta
+        .get(name)
+        .ok_or_else(|| FormatError::member(name, "is missing"))?;
+    Meta::decode(entry, name)
 }
 
 /// A timestamp, verified.
@@ -118,21 +128,10 @@ impl TimestampFile {
                 "signed",
                 &["_type", "expires", "meta", "version"],
             )?;
-            let Header { version, expires } = Header::decode(object, "Timestamp")?;
-            let meta = object.submap("meta")?;
-            let snapshot = meta
-                .get("snapshot")
-                .ok_or_else(|| FormatError::member("snapshot", "is missing"))?;
-            let signed = Signed {
-                seen: Seen {
-                    version,
-                    sha256: sha256(raw),
-                },
-                expires,
-            };
+            let signed = Signed::decode(object, "Timestamp", raw)?;
             Ok(Self {
                 signed,
-                snapshot: Meta::decode(snapshot, "snapshot")?,
+                snapshot: base_entry(object.submap("meta")?, "snapshot")?,
             })
         })();
         decoded.map_err(malformed(&ROLE))
@@ -163,14 +162,8 @@ impl Snapshot {
             "signed",
             &["_type", "expires", "meta", "version"],
         )?;
-        let Header { version, expires } = Header::decode(object, "Snapshot")?;
+        let signed = Signed::decode(object, "Snapshot", raw)?;
         let meta = object.submap("meta")?;
-        let base = |name: &str| {
-            let entry = meta
-                .get(name)
-                .ok_or_else(|| FormatError::member(name, "is missing"))?;
-            Meta::decode(entry, name)
-        };
         let mut delegations = BTreeMap::new();
         for (name, entry) in meta.members() {
             // Names that no delegation can have are never looked up, and so may say what they like.
@@ -178,17 +171,10 @@ impl Snapshot {
                 delegations.insert(delegation, Meta::decode(entry, name)?);
             }
         }
-        let signed = Signed {
-            seen: Seen {
-                version,
-                sha256: sha256(raw),
-            },
-            expires,
-        };
         Ok(Self {
             signed,
-            root: base("root")?,
-            targets: base("targets")?,
+            root: base_entry(meta, "root")?,
+            targets: base_entry(meta, "targets")?,
             delegations,
         })
     }
@@ -253,7 +239,7 @@ fn decode_targets(
 ) -> Result<(Entries, Vec<Delegation>, Signed), FormatError> {
     const KNOWN: [&str; 5] = ["_type", "delegations", "expires", "targets", "version"];
     let object = Object::of(envelope.signed(), "signed", &KNOWN)?;
-    let Header { version, expires } = Header::decode(object, "Targets")?;
+    let signed = Signed::decode(object, "Targets", raw)?;
     let mut entries = BTreeMap::new();
     for (name, entry) in object.submap("targets")?.members() {
         let sha256 = entry_sha256(entry)?;
@@ -261,13 +247,6 @@ fn decode_targets(
             entries.insert(tag, sha256);
         }
     }
-    let signed = Signed {
-        seen: Seen {
-            version,
-            sha256: sha256(raw),
-        },
-        expires,
-    };
     Ok((entries, decode_delegations(role, object)?, signed))
 }
 
