@@ -1,7 +1,6 @@
 //! `countersign webhook`.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +16,14 @@ use tracing::{error, info, warn};
 
 use super::kube_flags::{KubeFlags, prepare_each};
 use super::policy_flags::{PolicyFlags, prepare, store};
+use super::serving_flags::ServingFlags;
 use super::{Status, duration};
 use crate::admission::{Admission, Phase};
 use crate::clock;
 use crate::cluster::{Cluster, Namespaces};
 use crate::policy::{Compiled, PolicySet};
 use crate::policy_files::{PolicyFiles, PolicyFilesError};
-use crate::serve::{
-    self, Certificate, Clients, Config, Endpoint, Ready, Rejected, ServeError, Stop, Version,
-};
+use crate::serve::{self, Config, Endpoint, Ready, Rejected, ServeError, Stop};
 use crate::telemetry::{Metrics, logs};
 use crate::trust::{Options, Trust};
 
@@ -54,7 +52,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse, env = "COUNTERSIGN_REVIEW_TIMEOUT", help_heading = "Verification")]
     review_timeout: Duration,
     #[command(flatten)]
-    serving: Serving,
+    serving: ServingFlags,
     /// json or text
     #[arg(
         long,
@@ -75,82 +73,9 @@ pub(super) struct Args {
     log_level: String,
 }
 
-#[derive(ClapArgs, Debug)]
-#[command(next_help_heading = "Serving")]
-struct Serving {
-    /// Address and port the API server calls
-    #[arg(
-        long,
-        value_name = "ADDR",
-        default_value = "0.0.0.0:8443",
-        env = "COUNTERSIGN_LISTEN"
-    )]
-    listen: SocketAddr,
-    /// Address and port of /livez, /readyz and /metrics, plain HTTP
-    #[arg(
-        long,
-        value_name = "ADDR",
-        default_value = "0.0.0.0:8080",
-        env = "COUNTERSIGN_ADMIN_LISTEN"
-    )]
-    admin_listen: SocketAddr,
-    /// PEM certificate chain, read again when it changes
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "tls_key",
-        conflicts_with = "self_signed_dir",
-        env = "COUNTERSIGN_TLS_CERT"
-    )]
-    tls_cert: Option<PathBuf>,
-    /// Its private key
-    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "COUNTERSIGN_TLS_KEY")]
-    tls_key: Option<PathBuf>,
-    /// Folder for an authority and certificates of our own, renewed in time; ca.crt in it is the caBundle
-    #[arg(long, value_name = "DIR", env = "COUNTERSIGN_SELF_SIGNED_DIR")]
-    self_signed_dir: Option<PathBuf>,
-    /// Name or address in those certificates; may be repeated
-    #[arg(long, value_name = "NAME", default_values = ["localhost", "127.0.0.1", "::1"], value_delimiter = ',', env = "COUNTERSIGN_SELF_SIGNED_NAME")]
-    self_signed_name: Vec<String>,
-    /// PEM certificates of authorities that clients must have a certificate of
-    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_CLIENT_CA")]
-    client_ca: Option<PathBuf>,
-    /// Name that a client's certificate must have; may be repeated, any of them will do
-    #[arg(
-        long,
-        value_name = "NAME",
-        requires = "client_ca",
-        value_delimiter = ',',
-        env = "COUNTERSIGN_CLIENT_NAME"
-    )]
-    client_name: Vec<String>,
-    /// Oldest TLS version spoken: 1.2 or 1.3
-    #[arg(long, value_name = "VERSION", default_value = "1.2", value_parser = version, env = "COUNTERSIGN_TLS_MIN_VERSION")]
-    tls_min_version: Version,
-    /// Cipher suites to offer, by IANA name [default: all with forward secrecy and authenticated encryption]
-    #[arg(
-        long,
-        value_name = "NAME",
-        value_delimiter = ',',
-        env = "COUNTERSIGN_TLS_CIPHER_SUITES"
-    )]
-    tls_cipher_suites: Vec<String>,
-    /// How long to go on serving after SIGTERM, unready, until callers have moved elsewhere
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse, env = "COUNTERSIGN_DRAIN_DELAY")]
-    drain_delay: Duration,
-}
-
-fn version(text: &str) -> Result<Version, String> {
-    match text {
-        "1.2" => Ok(Version::Tls12),
-        "1.3" => Ok(Version::Tls13),
-        _ => Err("1.2 or 1.3 is expected".to_owned()),
-    }
-}
-
 pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
     logs::install(args.log_format, &args.log_level, io::stdout(), clock::now)?;
-    let config = config(&args.serving)?;
+    let config = args.serving.config()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let source = runtime.block_on(source(args))?;
     let metrics = Arc::new(Metrics::default());
@@ -192,31 +117,6 @@ async fn source(args: &Args) -> anyhow::Result<Source> {
         );
     }
     Ok(Source::Cluster(Box::new(args.kube.connect().await?)))
-}
-
-fn config(serving: &Serving) -> anyhow::Result<Config> {
-    let certificate = match (&serving.tls_cert, &serving.tls_key, &serving.self_signed_dir) {
-        (Some(certificate), Some(key), None) => Certificate::Files {
-            certificate: certificate.clone(),
-            key: key.clone(),
-        },
-        (None, None, Some(directory)) => Certificate::SelfSigned {
-            directory: directory.clone(),
-            names: serving.self_signed_name.clone(),
-        },
-        _ => bail!("no certificate to serve with: give --tls-cert and --tls-key, or --self-signed-dir"),
-    };
-    let mut config = Config::new(certificate);
-    config.listen = serving.listen;
-    config.admin = Some(serving.admin_listen);
-    config.tls.minimum = serving.tls_min_version;
-    config.tls.suites.clone_from(&serving.tls_cipher_suites);
-    config.tls.clients = serving.client_ca.clone().map(|ca| Clients {
-        ca,
-        names: serving.client_name.clone(),
-    });
-    config.drain.delay = serving.drain_delay;
-    Ok(config)
 }
 
 fn trust(args: &Args, metrics: Arc<Metrics>) -> anyhow::Result<Trust> {

@@ -1,0 +1,113 @@
+//! Sockets and certificates: the flags of `webhook` that are about serving.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args;
+
+use super::duration;
+use crate::serve::{Certificate, Clients, Config, Version};
+
+/// Where to listen, and with which certificate.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Serving")]
+pub(super) struct ServingFlags {
+    /// Address and port the API server calls
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "0.0.0.0:8443",
+        env = "COUNTERSIGN_LISTEN"
+    )]
+    listen: SocketAddr,
+    /// Address and port of /livez, /readyz and /metrics, plain HTTP
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "0.0.0.0:8080",
+        env = "COUNTERSIGN_ADMIN_LISTEN"
+    )]
+    admin_listen: SocketAddr,
+    /// PEM certificate chain, read again when it changes
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tls_key",
+        conflicts_with = "self_signed_dir",
+        env = "COUNTERSIGN_TLS_CERT"
+    )]
+    tls_cert: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "COUNTERSIGN_TLS_KEY")]
+    tls_key: Option<PathBuf>,
+    /// Folder for an authority and certificates of our own, renewed in time; ca.crt in it is the caBundle
+    #[arg(long, value_name = "DIR", env = "COUNTERSIGN_SELF_SIGNED_DIR")]
+    self_signed_dir: Option<PathBuf>,
+    /// Name or address in those certificates; may be repeated
+    #[arg(long, value_name = "NAME", default_values = ["localhost", "127.0.0.1", "::1"], value_delimiter = ',', env = "COUNTERSIGN_SELF_SIGNED_NAME")]
+    self_signed_name: Vec<String>,
+    /// PEM certificates of authorities that clients must have a certificate of
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_CLIENT_CA")]
+    client_ca: Option<PathBuf>,
+    /// Name that a client's certificate must have; may be repeated, any of them will do
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "client_ca",
+        value_delimiter = ',',
+        env = "COUNTERSIGN_CLIENT_NAME"
+    )]
+    client_name: Vec<String>,
+    /// Oldest TLS version spoken: 1.2 or 1.3
+    #[arg(long, value_name = "VERSION", default_value = "1.2", value_parser = version, env = "COUNTERSIGN_TLS_MIN_VERSION")]
+    tls_min_version: Version,
+    /// Cipher suites to offer, by IANA name [default: all with forward secrecy and authenticated encryption]
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        env = "COUNTERSIGN_TLS_CIPHER_SUITES"
+    )]
+    tls_cipher_suites: Vec<String>,
+    /// How long to go on serving after SIGTERM, unready, until callers have moved elsewhere
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse, env = "COUNTERSIGN_DRAIN_DELAY")]
+    drain_delay: Duration,
+}
+
+impl ServingFlags {
+    /// What the server is told.
+    pub(super) fn config(&self) -> anyhow::Result<Config> {
+        let certificate = match (&self.tls_cert, &self.tls_key, &self.self_signed_dir) {
+            (Some(certificate), Some(key), None) => Certificate::Files {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            },
+            (None, None, Some(directory)) => Certificate::SelfSigned {
+                directory: directory.clone(),
+                names: self.self_signed_name.clone(),
+            },
+            _ => bail!("no certificate to serve with: give --tls-cert and --tls-key, or --self-signed-dir"),
+        };
+        let mut config = Config::new(certificate);
+        config.listen = self.listen;
+        config.admin = Some(self.admin_listen);
+        config.tls.minimum = self.tls_min_version;
+        config.tls.suites.clone_from(&self.tls_cipher_suites);
+        config.tls.clients = self.client_ca.clone().map(|ca| Clients {
+            ca,
+            names: self.client_name.clone(),
+        });
+        config.drain.delay = self.drain_delay;
+        Ok(config)
+    }
+}
+
+fn version(text: &str) -> Result<Version, String> {
+    match text {
+        "1.2" => Ok(Version::Tls12),
+        "1.3" => Ok(Version::Tls13),
+        _ => Err("1.2 or 1.3 is expected".to_owned()),
+    }
+}
