@@ -3,6 +3,7 @@
 //! The secret itself lives in the cryptographic library, which clears its memory; every encoding of it here clears
 //! itself when it is dropped, and nothing prints it.
 
+mod certificate;
 mod pkcs8;
 
 use std::fmt;

@@ -205,6 +205,61 @@ fn the_halves_of_an_ed25519_key_must_belong_together() {
     }
 }
 
+#[test]
+fn a_root_certificate_has_what_the_reference_puts_in_and_nothing_else() {
+    use x509_cert::der::{Decode as _, DecodePem as _, Encode as _};
+    let gun: crate::reference::Gun = "registry.example.com/team/app".parse().unwrap();
+    let now: jiff::Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+    let mut keys = of_every_kind();
+    keys.retain(|(keytype, ..)| *keytype != "ed25519");
+    for (keytype, method, key) in keys {
+        let certified = key.root_certificate(&gun, now).unwrap();
+        assert_eq!(certified.keytype(), format!("{keytype}-x509"));
+        assert_eq!(certified.canonical(), key.id());
+        assert_ne!(certified.id(), key.id());
+        let leaf = certified.bundle().unwrap().leaf();
+        assert_eq!(leaf.common_name(), Some(gun.as_str()));
+        assert_eq!(leaf.defect(Some(now)), None);
+        assert_eq!(leaf.not_after().to_string(), "2039-12-30T00:00:00Z");
+        assert!(certified.verify(method, MESSAGE, &key.sign(MESSAGE).unwrap()));
+
+        let parsed = x509_cert::Certificate::from_pem(certified.public()).unwrap();
+        let body = parsed.tbs_certificate();
+        assert_eq!(body.subject(), body.issuer());
+        assert_eq!(body.subject().as_ref().len(), 1);
+        let extensions: Vec<_> = body
+            .extensions()
+            .unwrap()
+            .iter()
+            .map(|extension| {
+                let content = hex::encode(extension.extn_value.as_bytes());
+                (extension.extn_id.to_string(), extension.critical, content)
+            })
+            .collect();
+        let wanted = [
+            ("2.5.29.15", true, "030205a0"),
+            ("2.5.29.37", false, "300a06082b06010505070303"),
+            ("2.5.29.19", true, "3000"),
+        ];
+        assert_eq!(
+            extensions,
+            wanted.map(|(oid, critical, content)| (oid.to_owned(), critical, content.to_owned()))
+        );
+        assert_eq!(
+            x509_cert::Certificate::from_der(&parsed.to_der().unwrap()).unwrap(),
+            parsed
+        );
+        let again = key.root_certificate(&gun, now).unwrap();
+        assert_eq!(again.canonical(), certified.canonical());
+        assert_ne!(again.id(), certified.id());
+    }
+    let server = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+    assert_eq!(
+        server.root_certificate(&gun, now),
+        Err(PrivateKeyError::Unsupported)
+    );
+}
+
 proptest::proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..96)) {
