@@ -25,6 +25,7 @@ mod world;
 mod admission;
 mod audit;
 mod cluster_policy;
+mod keys;
 mod outage;
 mod restart;
 mod transport;
