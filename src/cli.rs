@@ -93,9 +93,16 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    fn below(command: &clap::Command) -> Vec<clap::Command> {
+        let inner = command.get_subcommands();
+        inner
+            .flat_map(|inner| std::iter::once(inner.clone()).chain(below(inner)))
+            .collect()
+    }
+
     #[test]
     fn every_flag_has_an_environment_variable_of_its_own_name() {
-        for command in Cli::command().get_subcommands() {
+        for command in below(&Cli::command()) {
             for flag in command
                 .get_arguments()
                 .filter(|flag| flag.get_long().is_some_and(|name| name != "help"))

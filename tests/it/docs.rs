@@ -88,6 +88,14 @@ fn command_lines(page: &str) -> Vec<String> {
         .collect()
 }
 
+/// Every command below `command`, however deep.
+fn commands_of(command: &Command) -> Vec<Command> {
+    let below = command.get_subcommands();
+    below
+        .flat_map(|inner| std::iter::once(inner.clone()).chain(commands_of(inner)))
+        .collect()
+}
+
 fn flags_of(command: &Command) -> BTreeSet<String> {
     let arguments = command.get_arguments().filter_map(clap::Arg::get_long);
     arguments.map(|name| format!("--{name}")).collect()
@@ -105,7 +113,7 @@ fn words<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
 
 #[test]
 fn every_flag_and_variable_that_is_mentioned_exists() {
-    let commands: Vec<_> = Cli::command().get_subcommands().cloned().collect();
+    let commands = commands_of(&Cli::command());
     let flags: BTreeSet<_> = commands.iter().flat_map(flags_of).collect();
     let variables: BTreeSet<_> = commands
         .iter()
@@ -135,6 +143,18 @@ fn every_flag_is_documented() {
             assert!(
                 mentioned.contains(flag.as_str()),
                 "{page} does not mention {flag}"
+            );
+        }
+    }
+    let text = read("docs/signing.md");
+    let mentioned: BTreeSet<_> = spans(&text).collect();
+    let trust = subcommand("trust");
+    for command in commands_of(trust.find_subcommand("key").unwrap()) {
+        for flag in flags_of(&command) {
+            let name = command.get_name();
+            assert!(
+                mentioned.contains(flag.as_str()),
+                "docs/signing.md: {flag} of {name}"
             );
         }
     }

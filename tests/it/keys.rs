@@ -347,6 +347,12 @@ fn a_key_stored_in_clear_leaves_the_store_encrypted() {
         "{exported:?}"
     );
     assert!(exported.err.contains("stored in clear"), "{exported:?}");
+
+    assert!(home.key(&["list"]).err.contains("is not encrypted"));
+    let mut command = home.bare(&["passwd", id, "--new-passphrase-fd", "0"]);
+    let encrypted = Ended::from(command.write_stdin(PASSPHRASE).output().unwrap());
+    assert_eq!(encrypted.status, 0, "{encrypted:?}");
+    assert!(!home.key(&["list"]).err.contains("is not encrypted"));
 }
 
 #[test]
