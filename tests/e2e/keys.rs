@@ -30,15 +30,12 @@ fn notary(trust_dir: &Path, passphrase: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// The program on the key store in `trust_dir`.
+/// The program on the key store in `trust_dir`: the first argument is the command.
 fn countersign(trust_dir: &Path, passphrase: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-    command
-        .env_clear()
-        .args(["trust", "key"])
-        .args(arguments)
-        .arg("--trust-dir")
-        .arg(trust_dir);
+    let (name, rest) = arguments.split_first().unwrap();
+    command.env_clear().args(["trust", "key", name, "--trust-dir"]);
+    command.arg(trust_dir).args(rest);
     for role in ["ROOT", "REPOSITORY"] {
         command.env(format!("DOCKER_CONTENT_TRUST_{role}_PASSPHRASE"), passphrase);
     }
