@@ -225,29 +225,37 @@ fn openssl_agrees_on_the_self_signature_of_root_certificates() {
     }
 }
 
+/// Runs `trust key …` on the key store in `trust_dir` at a terminal where `answers` are typed.
+fn typed(arguments: &str, trust_dir: &Path, answers: &str) -> Output {
+    let program = env!("CARGO_BIN_EXE_countersign");
+    let line = format!(
+        "{program} trust key {arguments} --trust-dir {}",
+        trust_dir.display()
+    );
+    // A terminal of its own: `script` passes on what it is given as if it were typed.
+    let mut terminal = Command::new("script");
+    terminal.env_clear().args([
+        "--quiet",
+        "--return",
+        "--echo",
+        "never",
+        "--command",
+        &line,
+        "/dev/null",
+    ]);
+    output_of_input(&mut terminal, answers)
+}
+
 #[test]
 fn at_a_terminal_a_new_passphrase_is_asked_for_twice() {
     let trust_dir = process::new_folder("keys/terminal");
     let public = process::new_folder("keys/terminal-public");
     let generate = |answers: &str| {
-        let program = env!("CARGO_BIN_EXE_countersign");
-        let line = format!(
-            "{program} trust key generate carol --trust-dir {} --dir {}",
-            trust_dir.display(),
-            public.display()
-        );
-        // A terminal of its own: `script` passes on what it is given as if it were typed.
-        let mut terminal = Command::new("script");
-        terminal.env_clear().args([
-            "--quiet",
-            "--return",
-            "--echo",
-            "never",
-            "--command",
-            &line,
-            "/dev/null",
-        ]);
-        output_of_input(&mut terminal, answers)
+        typed(
+            &format!("generate carol --dir {}", public.display()),
+            &trust_dir,
+            answers,
+        )
     };
     let differing =
         generate("first passphrase\nother passphrase\nshort\nfirst passphrase\nother passphrase\n");
@@ -265,4 +273,9 @@ fn at_a_terminal_a_new_passphrase_is_asked_for_twice() {
     listing.keys[0]
         .open(Some(&"spoken passphrase".to_owned().into()))
         .unwrap();
+    let remove = format!("remove {}", listing.keys[0].id);
+    assert_eq!(typed(&remove, &trust_dir, "n\n").status.code(), Some(1));
+    assert_eq!(ids(&trust_dir).len(), 1);
+    assert_eq!(typed(&remove, &trust_dir, "y\n").status.code(), Some(0));
+    assert!(ids(&trust_dir).is_empty());
 }

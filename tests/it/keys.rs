@@ -212,6 +212,8 @@ fn without_a_terminal_and_a_passphrase_nothing_is_made_and_the_remedy_is_told() 
 
 #[test]
 fn a_passphrase_comes_from_a_descriptor_before_docker_before_notary() {
+    const DOCKER: &str = "DOCKER_CONTENT_TRUST_ROOT_PASSPHRASE";
+    const NOTARY: &str = "NOTARY_ROOT_PASSPHRASE";
     let home = Home::new().with_example();
     let run = |set: &[(&str, &str)], input: Option<&str>| {
         let mut command = home.bare(&["passwd", ROOT, "--new-passphrase-fd", "0"]);
@@ -233,8 +235,6 @@ fn a_passphrase_comes_from_a_descriptor_before_docker_before_notary() {
         }
         Ended::from(command.timeout(PATIENCE).output().unwrap()).status
     };
-    const DOCKER: &str = "DOCKER_CONTENT_TRUST_ROOT_PASSPHRASE";
-    const NOTARY: &str = "NOTARY_ROOT_PASSPHRASE";
     // The descriptor's wins over a wrong one in the environment; the key keeps its passphrase.
     assert_eq!(run(&[(DOCKER, "wrong")], Some("correct horse\n")), 0);
     assert_eq!(run(&[(DOCKER, PASSPHRASE)], Some("incorrect\n")), 2);
