@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use assert_cmd::cargo::cargo_bin;
@@ -479,4 +479,65 @@ fn a_table_for_people_lists_root_keys_first() {
     assert!(listed.err.is_empty(), "{listed:?}");
     fs::set_permissions(home.private(), Permissions::from_mode(0o755)).unwrap();
     assert!(home.key(&["list"]).err.contains("is open to others (mode 755)"));
+}
+
+#[test]
+fn a_process_that_is_killed_at_any_moment_leaves_whole_keys_only() {
+    const RUNS: u32 = 100;
+    let home = Home::new();
+    let bundle = fs::read_to_string(fixture("notary/bundle.pem")).unwrap();
+    let blocks = bundle.split_inclusive("-----END ENCRYPTED PRIVATE KEY-----\n");
+    let whole: Vec<_> = blocks
+        .map(|block| {
+            block
+                .lines()
+                .filter(|line| !line.starts_with("path:"))
+                .collect::<Vec<_>>()
+                .join("\n")
+                + "\n"
+        })
+        .collect();
+    // How long it takes when nobody interferes; the runs are killed at moments spread over that.
+    let began = Instant::now();
+    let path = fixture("notary/bundle.pem");
+    assert_eq!(home.key(&["import", path.to_str().unwrap()]).status, 0);
+    let undisturbed = began.elapsed();
+    for run in 0..RUNS {
+        let trust_dir = home.path(&format!("run-{run}"));
+        let mut command = std::process::Command::new(cargo_bin!("countersign"));
+        let null = std::process::Stdio::null;
+        let mut child = command
+            .env_clear()
+            .args(["trust", "key", "import", "--trust-dir"])
+            .arg(&trust_dir)
+            .arg(&path)
+            .stdin(null())
+            .stdout(null())
+            .stderr(null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(undisturbed * run / RUNS);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let store = countersign::keystore::KeyStore::new(&trust_dir);
+        let listing = store.list().unwrap();
+        assert!(listing.warnings.is_empty(), "{:?}", listing.warnings);
+        for key in &listing.keys {
+            assert!(
+                whole.contains(&fs::read_to_string(&key.path).unwrap()),
+                "{}",
+                key.path.display()
+            );
+        }
+        // The lock died with the process, and what it left is in nobody's way.
+        if run % 20 == 0 {
+            let again = home.key(&[
+                "import",
+                "--trust-dir",
+                trust_dir.to_str().unwrap(),
+                path.to_str().unwrap(),
+            ]);
+            assert_eq!(again.status, 0, "{again:?}");
+        }
+    }
 }
