@@ -158,8 +158,8 @@ impl CertificateStore {
         }))
     }
 
-    /// Writes `wanted` in place of what was read before, and leaves alone what is not ours. `rotated` takes
-    /// [`ROTATE`] off.
+    /// Writes `wanted` in place of `own`, which is what of `before` the caller keeps there; everything else in the
+    /// Secret is left alone. `rotated` takes [`ROTATE`] off.
     ///
     /// # Errors
     ///
@@ -167,6 +167,7 @@ impl CertificateStore {
     pub async fn write(
         &self,
         before: Option<&StoredAuthority>,
+        own: &Entries,
         wanted: &Entries,
         rotated: bool,
     ) -> Result<(), CertificateStoreError> {
@@ -190,7 +191,7 @@ impl CertificateStore {
             }
             Some(before) => {
                 let mut changes = data(wanted);
-                let gone = before.entries.keys().filter(|key| !wanted.contains_key(*key));
+                let gone = own.keys().filter(|key| !wanted.contains_key(*key));
                 changes.extend(gone.map(|key| (key.clone(), Value::Null)));
                 let mut metadata = json!({"resourceVersion": before.version});
                 if rotated && let Some(metadata) = metadata.as_object_mut() {
@@ -264,7 +265,8 @@ impl Configurations {
     /// [`CertificateStoreError::Conflict`] if `read` is no longer what is there.
     pub async fn publish(&self, read: &Configuration, bundle: &[u8]) -> Result<(), CertificateStoreError> {
         let bundle = ByteString(bundle.to_vec());
-        let entry = |(name, _): &(String, Vec<u8>)| json!({"name": name, "clientConfig": {"caBundle": bundle}});
+        let entry =
+            |(name, _): &(String, Vec<u8>)| json!({"name": name, "clientConfig": {"caBundle": bundle}});
         let entries: Vec<_> = read.entries.iter().map(entry).collect();
         let patch = json!({"metadata": {"resourceVersion": read.version}, "webhooks": entries});
         let request = read.kind.request();

@@ -41,6 +41,9 @@ pub struct Metrics {
     policy_reloads: Family<Outcome, Counter>,
     certificate_expiry: Family<Kind, Gauge>,
     certificate_reloads: Family<Outcome, Counter>,
+    authority_changes: Family<Change, Counter>,
+    ca_bundle_writes: Family<Reason, Counter>,
+    configurations_present: Family<Kind, Gauge>,
     inflight: Gauge,
     shed: Family<Reason, Counter>,
     responses: Family<Status, Counter>,
@@ -92,6 +95,11 @@ struct Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Change {
+    change: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -164,6 +172,24 @@ impl Default for Metrics {
                 r,
                 "certificate_reloads",
                 "Attempts to load the serving certificate",
+                Family::default(),
+            ),
+            authority_changes: add(
+                r,
+                "certificate_authority_changes",
+                "Changes of the authority in the cluster that this replica made",
+                Family::default(),
+            ),
+            ca_bundle_writes: add(
+                r,
+                "ca_bundle_writes",
+                "Webhook configurations that this replica wrote caBundle of",
+                Family::default(),
+            ),
+            configurations_present: add(
+                r,
+                "webhook_configuration_present",
+                "Whether the webhook configuration of a kind is there",
                 Family::default(),
             ),
             inflight: add(
@@ -305,6 +331,24 @@ impl Metrics {
         self.certificate_reloads.get_or_create(&Outcome { result }).inc();
     }
 
+    /// This replica changed the authority in the cluster: `founded`, `announced`, `promoted`, `mended`, or `recovered`
+    /// after it was lost (TLS-07).
+    pub fn authority_change(&self, change: &'static str) {
+        self.authority_changes.get_or_create(&Change { change }).inc();
+    }
+
+    /// This replica wrote the `caBundle` of a configuration because it was `missing`, `outdated` or `foreign` (TLS-09).
+    pub fn ca_bundle_write(&self, reason: &'static str) {
+        self.ca_bundle_writes.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Whether the webhook configuration of a kind (`mutating`, `validating`) is there (AVL-36).
+    pub fn webhook_configuration_present(&self, kind: &'static str, present: bool) {
+        self.configurations_present
+            .get_or_create(&Kind { kind })
+            .set(present.into());
+    }
+
     /// Counts a request as in flight until the returned guard is dropped.
     pub fn request(&self) -> InFlight {
         self.inflight.inc();
@@ -393,6 +437,12 @@ impl Metrics {
         for result in ["ok", "error"] {
             drop(self.policy_reloads.get_or_create(&Outcome { result }));
             drop(self.certificate_reloads.get_or_create(&Outcome { result }));
+        }
+        for change in ["founded", "announced", "promoted", "mended", "recovered"] {
+            drop(self.authority_changes.get_or_create(&Change { change }));
+        }
+        for reason in ["missing", "outdated", "foreign"] {
+            drop(self.ca_bundle_writes.get_or_create(&Reason { reason }));
         }
         for result in ["ok", "error", "timeout"] {
             drop(self.handshakes.get_or_create(&Outcome { result }));
