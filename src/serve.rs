@@ -111,7 +111,7 @@ where
     let certificates =
         Certificates::new(config.tls, ready.clone(), Arc::clone(&metrics)).map_err(ServeError::Tls)?;
     let certificates = Arc::new(certificates);
-    certificates.refresh(clock::now()).await;
+    certificates.begin(clock::now()).await;
     let listener = listen(config.listen).await?;
     let admin = match config.admin {
         Some(address) => Some(listen(address).await?),

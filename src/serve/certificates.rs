@@ -96,8 +96,19 @@ impl Certificates {
         );
     }
 
+    /// Takes up what files hold. An API server may keep us waiting, which probes must not: that is left to
+    /// [`keep_fresh`](Self::keep_fresh).
+    pub(super) async fn begin(self: &Arc<Self>, now: Timestamp) {
+        if self.managed.is_none() {
+            self.refresh(now).await;
+        }
+    }
+
     /// Refreshes for ever. The clock is read at each turn: a timer would miss the moment after a suspend (TLS-02).
     pub(super) async fn keep_fresh(self: Arc<Self>, clock: fn() -> Timestamp) {
+        if self.managed.is_some() {
+            self.refresh(clock()).await;
+        }
         loop {
             tokio::time::sleep(self.pause()).await;
             self.refresh(clock()).await;
