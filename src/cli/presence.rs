@@ -33,3 +33,51 @@ pub(super) async fn watch(configurations: Option<Configurations>, metrics: &Metr
         tokio::time::sleep(EVERY).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::{Request, Response};
+    use kube::Client;
+    use kube::client::Body;
+    use serde_json::json;
+    use tokio_util::task::TaskTracker;
+    use tower_test::mock;
+
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::telemetry::Exposition;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_configuration_that_is_not_there_is_zero_in_the_metrics() {
+        let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+        let configurations = Cluster::new(Client::new(service, "default"), "release").configurations("ours");
+        let metrics = Arc::new(Metrics::default());
+        let watched = Arc::clone(&metrics);
+        // It ends with the runtime of its test.
+        TaskTracker::new().spawn(async move { watch(Some(configurations), &watched).await });
+        for there in [true, false] {
+            for kind in ["mutating", "validating"] {
+                let (request, send) = handle.next_request().await.unwrap();
+                let path = format!("/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations/ours");
+                assert_eq!(request.uri().path(), path);
+                let (code, body) = if there {
+                    (200, json!({"metadata": {"name": "ours"}}))
+                } else {
+                    (
+                        404,
+                        json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": ""}),
+                    )
+                };
+                let answer = Response::builder().status(code);
+                send.send_response(answer.body(Body::from(body.to_string().into_bytes())).unwrap());
+            }
+            let series = "countersign_webhook_configuration_present{kind=\"validating\"} ";
+            let want = format!("{series}{}", u8::from(there));
+            while !metrics.encode(Exposition::Classic).unwrap().contains(&want) {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}

@@ -108,7 +108,7 @@ impl ServingFlags {
         let names = || self.self_signed_name.clone();
         let certificate = match (store, &self.tls_cert, &self.tls_key, &self.self_signed_dir) {
             (Some(store), None, None, None) => Certificate::Cluster {
-                store,
+                store: Box::new(store),
                 names: names(),
                 lifetimes: Lifetimes {
                     authority: self.ca_lifetime,

@@ -66,7 +66,7 @@ impl Certificates {
                 lifetimes,
             } => {
                 tls::presentable(names)?;
-                let managed = Managed::new(store.clone(), names.clone(), *lifetimes, Arc::clone(&metrics));
+                let managed = Managed::new(*store.clone(), names.clone(), *lifetimes, Arc::clone(&metrics));
                 Some(managed.into())
             }
         };

@@ -84,7 +84,7 @@ pub enum Certificate {
     /// (TLS-01).
     Cluster {
         /// The Secret, and the webhook configurations that are to trust the authority.
-        store: CertificateStore,
+        store: Box<CertificateStore>,
         /// Host names and addresses of the leaf.
         names: Vec<String>,
         /// How long certificates are good.

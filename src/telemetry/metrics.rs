@@ -1,5 +1,7 @@
 //! What the process counts.
 
+mod certificates;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -14,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+use self::certificates::Certificates;
 use super::exposition::{self, Exposition};
 use super::nearest::Nearest;
 use super::process::Process;
@@ -39,11 +42,7 @@ pub struct Metrics {
     stale_served: Counter,
     policy_ready: Gauge,
     policy_reloads: Family<Outcome, Counter>,
-    certificate_expiry: Family<Kind, Gauge>,
-    certificate_reloads: Family<Outcome, Counter>,
-    authority_changes: Family<Change, Counter>,
-    ca_bundle_writes: Family<Reason, Counter>,
-    configurations_present: Family<Kind, Gauge>,
+    certificates: Certificates,
     inflight: Gauge,
     shed: Family<Reason, Counter>,
     responses: Family<Status, Counter>,
@@ -90,16 +89,6 @@ struct Upstream {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Change {
-    change: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -162,36 +151,7 @@ impl Default for Metrics {
                 "Attempts to load policies",
                 Family::default(),
             ),
-            certificate_expiry: add(
-                r,
-                "certificate_not_after_timestamp_seconds",
-                "End of the serving certificate's life",
-                Family::default(),
-            ),
-            certificate_reloads: add(
-                r,
-                "certificate_reloads",
-                "Attempts to load the serving certificate",
-                Family::default(),
-            ),
-            authority_changes: add(
-                r,
-                "certificate_authority_changes",
-                "Changes of the authority in the cluster that this replica made",
-                Family::default(),
-            ),
-            ca_bundle_writes: add(
-                r,
-                "ca_bundle_writes",
-                "Webhook configurations that this replica wrote caBundle of",
-                Family::default(),
-            ),
-            configurations_present: add(
-                r,
-                "webhook_configuration_present",
-                "Whether the webhook configuration of a kind is there",
-                Family::default(),
-            ),
+            certificates: Certificates::new(r),
             inflight: add(
                 r,
                 "requests_inflight",
@@ -318,37 +278,6 @@ impl Metrics {
         self.policy_reloads.get_or_create(&Outcome { result }).inc();
     }
 
-    /// The end of life of the serving certificate (`leaf`) or of its authority (`ca`), in seconds since the epoch
-    /// (TLS-22).
-    pub fn certificate_not_after(&self, kind: &'static str, epoch_seconds: i64) {
-        self.certificate_expiry
-            .get_or_create(&Kind { kind })
-            .set(epoch_seconds);
-    }
-
-    /// The serving certificate was read anew: `result` is `ok` or `error` (TLS-20).
-    pub fn certificate_reload(&self, result: &'static str) {
-        self.certificate_reloads.get_or_create(&Outcome { result }).inc();
-    }
-
-    /// This replica changed the authority in the cluster: `founded`, `announced`, `promoted`, `mended`, or `recovered`
-    /// after it was lost (TLS-07).
-    pub fn authority_change(&self, change: &'static str) {
-        self.authority_changes.get_or_create(&Change { change }).inc();
-    }
-
-    /// This replica wrote the `caBundle` of a configuration because it was `missing`, `outdated` or `foreign` (TLS-09).
-    pub fn ca_bundle_write(&self, reason: &'static str) {
-        self.ca_bundle_writes.get_or_create(&Reason { reason }).inc();
-    }
-
-    /// Whether the webhook configuration of a kind (`mutating`, `validating`) is there (AVL-36).
-    pub fn webhook_configuration_present(&self, kind: &'static str, present: bool) {
-        self.configurations_present
-            .get_or_create(&Kind { kind })
-            .set(present.into());
-    }
-
     /// Counts a request as in flight until the returned guard is dropped.
     pub fn request(&self) -> InFlight {
         self.inflight.inc();
@@ -436,14 +365,8 @@ impl Metrics {
         }
         for result in ["ok", "error"] {
             drop(self.policy_reloads.get_or_create(&Outcome { result }));
-            drop(self.certificate_reloads.get_or_create(&Outcome { result }));
         }
-        for change in ["founded", "announced", "promoted", "mended", "recovered"] {
-            drop(self.authority_changes.get_or_create(&Change { change }));
-        }
-        for reason in ["missing", "outdated", "foreign"] {
-            drop(self.ca_bundle_writes.get_or_create(&Reason { reason }));
-        }
+        self.certificates.start_at_zero();
         for result in ["ok", "error", "timeout"] {
             drop(self.handshakes.get_or_create(&Outcome { result }));
         }

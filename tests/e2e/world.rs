@@ -69,7 +69,7 @@ pub(crate) fn definitions() {
         cluster().kubectl_ok(&["apply", "--server-side", "-f", crds]);
         cluster().kubectl_ok(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]);
     });
-    *DEFINED
+    *DEFINED;
 }
 
 /// The policy that every webhook of the tests serves.

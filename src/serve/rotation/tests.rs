@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use jiff::SignedDuration;
 
 use super::*;
@@ -66,7 +68,7 @@ fn an_authority_is_founded_announced_promoted_and_dropped_when_it_is_over() {
     let first = founded();
     assert_eq!(first.len(), 3, "{:?}", first.keys());
     let old = certificate(&first, SIGNING);
-    assert_eq!(bundle_of(&first), [old.clone()]);
+    assert_eq!(bundle_of(&first), from_ref(&old));
     assert_eq!(
         step(&first, after(243), false, &[]).0,
         first,
@@ -147,7 +149,7 @@ fn whatever_is_lost_the_bundle_keeps_what_leaves_in_service_were_signed_by() {
         assert_eq!(bundle_of(&entries), [new.clone(), old.clone()], "{label}");
         assert!(!entries.contains_key(SIGNING), "{label}");
         assert_eq!(step(&entries, start(), false, &[]).0, entries, "{label}");
-        let (entries, change) = step(&entries, start(), false, &[new.clone()]);
+        let (entries, change) = step(&entries, start(), false, from_ref(&new));
         assert_eq!(
             (change, certificate(&entries, SIGNING)),
             (Change::Promoted, new),
@@ -220,7 +222,7 @@ fn a_leaf_is_signed_by_what_callers_trust() {
     let old = certificate(&first, SIGNING);
     let (announced, _) = step(&first, start(), true, &[]);
     let new = certificate(&announced, NEXT);
-    let (recovered, _) = step_knowing(&Entries::new(), start(), false, &[], &[old.clone()]);
+    let (recovered, _) = step_knowing(&Entries::new(), start(), false, &[], from_ref(&old));
     let fresh = certificate(&recovered, NEXT);
     let stranger = &old;
     for (label, entries, served, trusted, want) in [
@@ -265,7 +267,7 @@ fn a_leaf_is_signed_by_what_callers_trust() {
         ),
     ] {
         let keyring = Keyring::read(entries);
-        let signer = keyring.signer(served, |authority| trusted.iter().any(|it| *it == authority));
+        let signer = keyring.signer(served, |authority| trusted.contains(&authority));
         assert_eq!(signer.map(|it| &it.certificate), want, "{label}");
     }
 }

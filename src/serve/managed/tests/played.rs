@@ -29,6 +29,8 @@ pub(super) struct Played {
     client: Client,
 }
 
+pub(super) type Watcher = Box<dyn Fn(&World) + Send>;
+
 /// What is stored, and how the server behaves.
 #[derive(Default)]
 pub(super) struct World {
@@ -55,7 +57,7 @@ pub(super) struct World {
     pub(super) slowness: u64,
     random: u64,
     /// Called after each change of a configuration.
-    pub(super) watcher: Option<Box<dyn Fn(&World) + Send>>,
+    pub(super) watcher: Option<Watcher>,
 }
 
 impl Played {
@@ -134,26 +136,31 @@ impl Played {
             secret["metadata"]["resourceVersion"] = version;
         }
     }
+}
 
-    /// A bundle that others made.
-    pub(super) fn foreign(&self) -> Value {
-        let stranger = rcgen::generate_simple_self_signed(vec!["stranger".to_owned()]).unwrap();
-        json!(BASE64_STANDARD.encode(stranger.cert.pem()))
-    }
+/// A bundle that others made.
+pub(super) fn foreign() -> Value {
+    let stranger = rcgen::generate_simple_self_signed(vec!["stranger".to_owned()]).unwrap();
+    json!(BASE64_STANDARD.encode(stranger.cert.pem()))
+}
 
-    /// A counter with one label.
-    pub(super) fn count(&self, replica: &Managed, name: &str, label: &str) -> u64 {
-        let text = replica.metrics.encode(Exposition::Classic).unwrap();
-        let mut lines = text.lines().filter(|line| line.starts_with(name));
-        let line = lines.find(|line| line.contains(&format!("\"{label}\""))).unwrap();
-        line.rsplit(' ').next().unwrap().parse().unwrap()
-    }
+/// A counter with one label.
+pub(super) fn count(replica: &Managed, name: &str, label: &str) -> u64 {
+    let text = replica.metrics.encode(Exposition::Classic).unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with(name));
+    let line = lines.find(|line| line.contains(&format!("\"{label}\""))).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 impl World {
     fn next_version(&mut self) -> Value {
         self.version += 1;
         json!(self.version.to_string())
+    }
+
+    pub(super) fn put_secret(&mut self, mut secret: Value) {
+        secret["metadata"]["resourceVersion"] = self.next_version();
+        self.secret = Some(secret);
     }
 
     pub(super) fn delete_secret(&mut self) {
