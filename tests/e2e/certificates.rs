@@ -19,7 +19,7 @@ use crate::cluster::Cluster;
 use crate::pki;
 use crate::process::{self, eventually, text};
 use crate::webhook::{self, Certificate, Webhook};
-use crate::world::{cluster, definitions, pod};
+use crate::world::{RELEASE_NAMESPACE, cluster, definitions, pod, release_namespace};
 
 /// TLS-07 and TLS-09: what is lost or wrong is right again within a minute.
 const REPAIRED: Duration = Duration::from_secs(60);
@@ -40,6 +40,7 @@ impl Release {
     /// Registers without a `caBundle`, as the chart does, then starts two replicas at once.
     fn start(name: &'static str, lifetimes: Option<[&'static str; 2]>) -> Self {
         definitions();
+        release_namespace();
         let balancer = Balancer::start();
         let port = balancer.port;
         cluster().namespace(name, &[("e2e", name), ("countersign.dev/mode", "enforce")]);
@@ -57,7 +58,7 @@ impl Release {
         let service = json!({"service": {"name": name, "namespace": name, "port": port}});
         webhook::register(cluster(), name, &service);
         let certificate = Certificate::Secret {
-            service: name,
+            name,
             configuration: format!("countersign-{name}"),
             lifetimes,
         };
@@ -97,7 +98,8 @@ impl Release {
     }
 
     fn secret(&self) -> Option<Value> {
-        let get = ["get", "secret", "-n", self.name, "countersign-ca", "-o", "json"];
+        let name = format!("{}-ca", self.name);
+        let get = ["get", "secret", "-n", RELEASE_NAMESPACE, &name, "-o", "json"];
         serde_json::from_slice(&cluster().kubectl(&get).stdout).ok()
     }
 
@@ -243,7 +245,7 @@ fn replicas_that_start_at_once_agree_and_repair_what_is_lost_or_wrong() {
 
     let reviewed = Load::during("certificates", |load| {
         load.await_more(20);
-        cluster().kubectl_ok(&["delete", "secret", "-n", "certificates", "countersign-ca"]);
+        cluster().kubectl_ok(&["delete", "secret", "-n", RELEASE_NAMESPACE, "certificates-ca"]);
         eventually("the Secret is there again", REPAIRED, || release.secret());
         // A minute passes until the new authority signs.
         let second = eventually("another authority signs", REPAIRED * 2, || {
@@ -275,7 +277,7 @@ fn rotations_under_load_fail_not_one_call() {
     let reviewed = Load::during("rotation", |load| {
         load.await_more(20);
         eventually("two rotations", ROTATED, || (promoted() >= 2).then_some(()));
-        let secret = ["secret", "-n", "rotation", "countersign-ca"];
+        let secret = ["secret", "-n", RELEASE_NAMESPACE, "rotation-ca"];
         cluster().kubectl_ok(&[&["annotate"], &secret[..], &["countersign.dev/rotate=now"]].concat());
         let before = promoted();
         eventually("the annotation is gone, and a rotation more", ROTATED, || {
@@ -294,7 +296,7 @@ fn rotations_under_load_fail_not_one_call() {
 #[test]
 fn whoever_applies_the_configuration_neither_loses_the_bundle_nor_is_held_up_by_it() {
     definitions();
-    cluster().namespace("applied", &[]);
+    release_namespace();
     let apply = |names: &[&str]| {
         let entry = |name: &&str| {
             json!({
@@ -331,7 +333,7 @@ fn whoever_applies_the_configuration_neither_loses_the_bundle_nor_is_held_up_by_
     };
     apply(&["one", "two"]);
     let certificate = Certificate::Secret {
-        service: "applied",
+        name: "applied",
         configuration: "applied".to_owned(),
         lifetimes: None,
     };
@@ -377,29 +379,31 @@ fn whoever_applies_the_configuration_neither_loses_the_bundle_nor_is_held_up_by_
 /// Who may do what the documentation says the webhook has to be granted, and nothing else (TLS-04). All of one name.
 fn restricted(name: &str) -> PathBuf {
     let api = "rbac.authorization.k8s.io/v1";
+    let secret = format!("{name}-ca");
     let group = "rbac.authorization.k8s.io";
     let registration = "admissionregistration.k8s.io";
-    let subjects = json!([{"kind": "ServiceAccount", "name": name, "namespace": name}]);
+    let subjects = json!([{"kind": "ServiceAccount", "name": name, "namespace": RELEASE_NAMESPACE}]);
     let configurations = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"];
     for object in [
-        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": name}}),
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": RELEASE_NAMESPACE}}),
         json!({"apiVersion": api, "kind": "ClusterRole", "metadata": {"name": name}, "rules": [
             {"apiGroups": ["countersign.dev"], "resources": ["*"], "verbs": ["get", "list", "watch", "patch"]},
             {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch"]},
             {"apiGroups": [registration], "resources": configurations, "resourceNames": [name], "verbs": ["get", "patch"]},
         ]}),
-        json!({"apiVersion": api, "kind": "Role", "metadata": {"name": name, "namespace": name}, "rules": [
-            {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["countersign-ca"], "verbs": ["get", "patch"]},
+        json!({"apiVersion": api, "kind": "Role", "metadata": {"name": name, "namespace": RELEASE_NAMESPACE}, "rules": [
+            {"apiGroups": [""], "resources": ["secrets", "configmaps"], "verbs": ["get"]},
+            {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [secret], "verbs": ["patch"]},
             {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
         ]}),
         json!({"apiVersion": api, "kind": "ClusterRoleBinding", "metadata": {"name": name}, "subjects": subjects,
             "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": name}}),
-        json!({"apiVersion": api, "kind": "RoleBinding", "metadata": {"name": name, "namespace": name}, "subjects": subjects,
+        json!({"apiVersion": api, "kind": "RoleBinding", "metadata": {"name": name, "namespace": RELEASE_NAMESPACE}, "subjects": subjects,
             "roleRef": {"apiGroup": group, "kind": "Role", "name": name}}),
     ] {
         cluster().create(&object);
     }
-    let token = cluster().kubectl_ok(&["create", "token", "-n", name, name]);
+    let token = cluster().kubectl_ok(&["create", "token", "-n", RELEASE_NAMESPACE, name]);
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": name,
         "clusters": [{"name": name, "cluster": {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::process::{eventually, text};
 use crate::webhook::Webhook;
-use crate::world::{Front, cluster, definitions, pod, trust, verifier};
+use crate::world::{Front, cluster, definitions, pod, release_namespace, trust, verifier};
 
 /// A change is in force within a second (CRD-33 grants two); a busy machine may take longer.
 const IN_FORCE: Duration = Duration::from_secs(15);
@@ -192,7 +192,7 @@ fn what_is_broken_says_so_in_its_status_and_denies_only_its_images() {
     let message = condition["message"].as_str().unwrap();
     assert!(message.contains(missing) && message.contains(why), "{message}");
 
-    cluster().namespace("countersign-system", &[]);
+    release_namespace();
     let (name, gun) = ("private-login", trust.gun(&trust.private, "kube"));
     let publisher = trust.repository(&trust.private, "kube");
     let login = std::fs::read_to_string(trust.docker_config()).unwrap();

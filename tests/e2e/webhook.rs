@@ -22,10 +22,10 @@ pub(crate) enum Certificate {
     Loopback,
     /// It makes its own in this folder, for this name.
     SelfSigned { folder: PathBuf, name: &'static str },
-    /// It shares an authority in a Secret, for the Service and in the namespace of this name, and keeps the
-    /// configurations of this name.
+    /// It shares an authority in the Secret `NAME-ca`, for the Service of this name in the namespace of this name, and
+    /// keeps the configurations.
     Secret {
-        service: &'static str,
+        name: &'static str,
         configuration: String,
         /// Of the authority and of a leaf, as flags.
         lifetimes: Option<[&'static str; 2]>,
@@ -80,14 +80,13 @@ impl Webhook {
                         .arg(folder)
                         .args(["--self-signed-name", name]),
                     Certificate::Secret {
-                        service,
+                        name,
                         configuration,
                         lifetimes,
                     } => {
                         command
-                            .args(["--release-namespace", service])
-                            .args(["--self-signed-secret", "countersign-ca"])
-                            .args(["--self-signed-name", &format!("{service}.{service}.svc")])
+                            .args(["--self-signed-secret", &format!("{name}-ca")])
+                            .args(["--self-signed-name", &format!("{name}.{name}.svc")])
                             .args(["--webhook-configuration", configuration]);
                         if let Some([authority, leaf]) = lifetimes {
                             command.args(["--ca-lifetime", authority, "--leaf-lifetime", leaf]);

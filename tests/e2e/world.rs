@@ -72,6 +72,15 @@ pub(crate) fn definitions() {
     *DEFINED;
 }
 
+/// Where replicas with `--kube` have their Secrets: the same for all, as each writes the status of every policy.
+pub(crate) const RELEASE_NAMESPACE: &str = "countersign-system";
+
+/// Makes [`RELEASE_NAMESPACE`].
+pub(crate) fn release_namespace() {
+    static MADE: LazyLock<()> = LazyLock::new(|| cluster().namespace(RELEASE_NAMESPACE, &[]));
+    *MADE;
+}
+
 /// The policy that every webhook of the tests serves.
 pub(crate) fn policy() -> &'static PathBuf {
     // JSON is YAML.
