@@ -95,9 +95,10 @@ impl Managed {
     /// Brings everything up to date as far as that can be, and gives the pair to serve, if there is one. What cannot be
     /// done is logged once a minute and tried again in the next turn.
     pub(super) async fn turn(&mut self, now: Timestamp) -> Option<Current> {
-        let outcome = self.reconcile(now).await;
-        let outcome = outcome.and(self.renew(now));
-        match outcome {
+        let reconciled = self.reconcile(now).await;
+        // Whatever became of that.
+        let renewed = self.renew(now);
+        match reconciled.and(renewed) {
             Ok(()) => self.complaint = None,
             Err(error) => self.complain(&chain(&error)),
         }

@@ -287,6 +287,11 @@ fn rotations_under_load_fail_not_one_call() {
         load.await_more(20);
     });
     assert!(reviewed > 100, "{reviewed}");
+    // Entries that fail open would hide it.
+    assert_eq!(
+        release.metric("countersign_tls_handshakes_total{result=\"error\"}"),
+        0
+    );
     // Each leaf lives for 12 s at most, in two replicas.
     let loaded = release.metric("countersign_certificate_reloads_total{result=\"ok\"}");
     assert!(loaded >= 6, "{loaded}");

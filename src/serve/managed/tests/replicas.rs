@@ -200,7 +200,7 @@ async fn settled(played: &Played, story: &Story, served: &Served) {
 
 proptest! {
     // Each is some minutes of three replicas, a second of ours.
-    #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 4, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 4, ..ProptestConfig::default() })]
 
     #[test]
     fn with_clocks_that_are_wrong_every_leaf_is_trusted_in_time(story in wrong_clocks()) {
