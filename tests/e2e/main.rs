@@ -9,6 +9,9 @@
     reason = "these are tests"
 )]
 
+#[path = "../support/manifests.rs"]
+mod manifests;
+
 // The peers.
 mod balancer;
 mod cluster;
@@ -24,6 +27,7 @@ mod world;
 // The stories.
 mod admission;
 mod audit;
+mod chart;
 mod cluster_policy;
 mod outage;
 mod restart;
