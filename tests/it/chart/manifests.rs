@@ -85,7 +85,7 @@ fn a_drain_takes_one_replica_at_a_time() {
         assert_eq!(budget["selector"], deployment["selector"], "{folder}");
         let rolling = &deployment["strategy"]["rollingUpdate"];
         assert_eq!(rolling, &json!({"maxUnavailable": 0, "maxSurge": 1}), "{folder}");
-        let scaled = of_kind(&manifests, "HorizontalPodAutoscaler").first().is_some();
+        let scaled = !of_kind(&manifests, "HorizontalPodAutoscaler").is_empty();
         assert_eq!(deployment.get("replicas").is_none(), scaled, "{folder}");
     }
 }
