@@ -125,6 +125,88 @@ fn a_misspelt_or_impossible_value_is_refused() {
     }
 }
 
+/// CHT-04: what an operator should think twice about is said after the installation.
+#[test]
+fn notes_warn_of_what_weakens() {
+    let notes = |settings: &str| {
+        let mut command = helm(&[
+            "install",
+            "countersign",
+            "--dry-run=client",
+            "--set-string",
+            settings,
+        ]);
+        let said = run(command.arg(chart()).args(["--namespace", NAMESPACE]));
+        said.split_once("NOTES:").unwrap().1.to_owned()
+    };
+    let safe = "defaultPolicy.mode=Audit";
+    let usual = notes(safe);
+    assert!(!usual.contains("WARNING"), "{usual}");
+    let names = "validatingwebhookconfiguration,mutatingwebhookconfiguration countersign-countersign-system";
+    assert!(usual.contains(names), "{usual}");
+    for (settings, warned) in [
+        ("commonLabels.a=b", "defaultPolicy is empty"),
+        ("defaultPolicy.mode=Audit,mode=audit", "mode is audit"),
+        (
+            "defaultPolicy.mode=Audit,webhooks.validate.failurePolicy=Ignore",
+            "is Ignore",
+        ),
+        (
+            "defaultPolicy.mode=Audit,webhooks.matchConditions[0].name=a,webhooks.matchConditions[0].expression=false",
+            "webhooks.matchConditions",
+        ),
+        (
+            "defaultPolicy.mode=Audit,namespaceSelector.strategy=OptOut",
+            "OptOut without",
+        ),
+    ] {
+        let notes = notes(settings);
+        assert_eq!(notes.matches("WARNING").count(), 1, "{notes}");
+        assert!(notes.contains(warned), "{settings}: {notes}");
+    }
+    for (settings, warned) in [
+        ("replicas=1", "One replica"),
+        ("guard.enabled=false", "guard.enabled is false"),
+        ("hostNetwork=true", "hostNetwork"),
+        ("workloadPullSecrets.enabled=true", "workloadPullSecrets"),
+    ] {
+        let mut command = helm(&["install", "countersign", "--dry-run=client", "--set", settings]);
+        let said = run(command.arg(chart()).args(["--namespace", NAMESPACE]));
+        assert!(said.contains(&format!("WARNING: {warned}")), "{settings}: {said}");
+    }
+}
+
+/// CHT-24.
+#[test]
+fn the_chart_works_as_a_part_of_another() {
+    let parent = process::new_folder("parent");
+    let description = "apiVersion: v2\nname: platform\nversion: 1.0.0\n";
+    fs::write(parent.join("Chart.yaml"), description).unwrap();
+    fs::create_dir_all(parent.join("charts")).unwrap();
+    run(Command::new("cp")
+        .arg("-r")
+        .arg(chart())
+        .arg(parent.join("charts")));
+    let settings = "global.imageRegistry=mirror.example.com,global.other=x,countersign.replicas=2";
+    let mut command = helm(&[
+        "template",
+        "platform",
+        "--namespace",
+        NAMESPACE,
+        "--set",
+        settings,
+    ]);
+    let rendered = objects(&run(command.arg(&parent)));
+    must_be_safe(&rendered, NAMESPACE);
+    let deployment = only(&rendered, "Deployment");
+    assert_eq!(deployment["metadata"]["name"], "platform-countersign");
+    assert_eq!(deployment["spec"]["replicas"], 2);
+    let image = pod_specs(&rendered)[0]["containers"][0]["image"]
+        .as_str()
+        .unwrap();
+    assert!(image.starts_with("mirror.example.com/"), "{image}");
+}
+
 /// Every rule of every role, and every binding.
 fn permissions(objects: &[Value]) -> BTreeSet<String> {
     let kinds = ["ClusterRole", "Role"].into_iter();

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
 use crate::manifests::{entries, entry, must_be_safe, objects, of_kind, only, pod_specs, rules, words};
@@ -28,6 +29,23 @@ fn manifests(folder: &str) -> Vec<Value> {
 fn every_variation_is_safe() {
     for folder in ALL {
         must_be_safe(&manifests(folder), NAMESPACE);
+    }
+}
+
+/// Templates turn YAML into numbers and text again.
+#[test]
+fn the_rendered_definitions_are_those_of_the_program() {
+    let read_one =
+        |value: &Value| -> CustomResourceDefinition { serde_json::from_value(value.clone()).unwrap() };
+    let rendered = objects(&read("manifests/crds/crds.yaml"));
+    assert!(rendered.len() >= 2);
+    for definition in rendered.iter().map(read_one) {
+        let name = definition.metadata.name.unwrap();
+        let printed = objects(&read(&format!("charts/countersign/files/crds/{name}.yaml")));
+        assert!(
+            definition.spec == read_one(&printed[0]).spec,
+            "{name}: run `make chart`"
+        );
     }
 }
 
