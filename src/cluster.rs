@@ -27,6 +27,7 @@ mod certificates;
 mod kind;
 mod lookup;
 mod namespaces;
+mod probe;
 mod report;
 mod watching;
 
@@ -35,6 +36,7 @@ pub use certificates::{
     ROTATE, StoredAuthority,
 };
 pub use namespaces::Namespaces;
+pub use probe::{ProbeError, Probed};
 
 /// One request to the API server, other than a list or a watch: it answers in milliseconds or has trouble.
 const REQUEST: Duration = Duration::from_secs(2);

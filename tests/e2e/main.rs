@@ -9,6 +9,9 @@
     reason = "these are tests"
 )]
 
+#[path = "../support/manifests.rs"]
+mod manifests;
+
 // The peers.
 mod balancer;
 mod cluster;
@@ -25,6 +28,7 @@ mod world;
 mod admission;
 mod audit;
 mod certificates;
+mod chart;
 mod cluster_policy;
 mod outage;
 mod restart;
