@@ -23,12 +23,14 @@ use tokio::sync::watch;
 
 use crate::policy::Compiled;
 
+mod access;
 mod kind;
 mod lookup;
 mod namespaces;
 mod report;
 mod watching;
 
+pub use access::{Access, Authorize, Unanswered};
 pub use namespaces::Namespaces;
 
 /// One request to the API server, other than a list or a watch: it answers in milliseconds or has trouble.
@@ -81,6 +83,11 @@ impl Cluster {
     /// The labels of namespaces, as far as [`Self::watch`] has seen them.
     pub fn namespaces(&self) -> Namespaces {
         self.namespaces.clone()
+    }
+
+    /// The API server as the authority on rights.
+    pub fn access(&self) -> Access {
+        Access::of(self.client.clone())
     }
 
     /// Hands all policies to `adopt` once policies and namespaces have been listed completely, and again after each

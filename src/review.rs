@@ -9,7 +9,8 @@
 //! | [`verdict`] | yes or no, in words that fit where they will be shown |
 //!
 //! Nothing here knows a policy or a signature, and nothing is admitted for an annotation, a label or an owner: all
-//! three are the user's to write (ADM-35, ADM-45). An owner only keeps a template as it was written (ADM-34).
+//! three are the user's to write (ADM-35, ADM-45). An owner only keeps a template as it was written (ADM-34), and one
+//! annotation asks for a bypass that the API server has to grant to the user of the very request (design §3).
 
 pub mod images;
 pub mod patch;

@@ -13,6 +13,7 @@ use crate::trust::{Kind, Pinned, Refusal, fake};
 
 mod answers;
 mod bounds;
+mod bypass;
 mod logs;
 mod property;
 mod templates;
@@ -149,7 +150,7 @@ const fn pinning(_: &str) -> Standing {
     }
 }
 
-impl<V: Verify> Admission<V> {
+impl<V: Verify, A: Authorize> Admission<V, A> {
     /// [`Self::answer`], with the policies as a function.
     async fn answer_under(
         &self,

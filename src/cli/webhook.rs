@@ -20,7 +20,7 @@ use super::serving_flags::ServingFlags;
 use super::{Status, duration};
 use crate::admission::{Admission, Phase};
 use crate::clock;
-use crate::cluster::{Cluster, Namespaces};
+use crate::cluster::{Access, Cluster, Namespaces};
 use crate::policy::{Compiled, PolicySet};
 use crate::policy_files::{PolicyFiles, PolicyFilesError};
 use crate::serve::{self, Config, Endpoint, Ready, Rejected, ServeError, Stop};
@@ -145,9 +145,9 @@ async fn serve(
         metrics: Arc::clone(&metrics),
         ready: Ready::default(),
     };
-    let namespaces = match &source {
-        Source::Files(..) => Namespaces::default(),
-        Source::Cluster(cluster) => cluster.namespaces(),
+    let (namespaces, access) = match &source {
+        Source::Files(..) => (Namespaces::default(), Access::default()),
+        Source::Cluster(cluster) => (cluster.namespaces(), cluster.access()),
     };
     if let Source::Files(_, policies) = &source {
         force.enter(policies.clone());
@@ -159,7 +159,7 @@ async fn serve(
         Arc::clone(&metrics),
         review_timeout,
     );
-    let admission = Arc::new(admission.in_cluster(namespaces));
+    let admission = Arc::new(admission.in_cluster(namespaces).with_access(access));
     let handler = move |endpoint: Endpoint, body: Bytes, query: Option<String>| {
         let admission = Arc::clone(&admission);
         async move {

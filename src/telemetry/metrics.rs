@@ -29,6 +29,7 @@ pub struct Metrics {
     registry: Registry,
     admissions: Family<Admission, Counter>,
     admission_seconds: Histograms<Decided>,
+    bypasses: Family<Attempt, Counter>,
     verifications: Family<Verification, Counter>,
     verification_seconds: Histograms<Verified>,
     upstream: Family<Upstream, Counter>,
@@ -90,6 +91,11 @@ struct Outcome {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Attempt {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
 }
@@ -120,6 +126,12 @@ impl Default for Metrics {
                 Family::default(),
             ),
             admission_seconds: seconds(r, "admission_duration", "Time to answer an admission request"),
+            bypasses: add(
+                r,
+                "bypass",
+                "Denials that an annotation asked to lift",
+                Family::default(),
+            ),
             verifications: add(r, "image_verifications", "Images verified", Family::default()),
             verification_seconds: seconds(r, "image_verification_duration", "Time to verify one image"),
             upstream: add(
@@ -226,6 +238,11 @@ impl Metrics {
         self.admission_seconds
             .get_or_create(&Decided { phase, decision })
             .observe(took.as_secs_f64());
+    }
+
+    /// Somebody asked for a denial to be lifted: `accepted`, `denied`, `unavailable` or `no_reason`.
+    pub fn bypass(&self, outcome: &'static str) {
+        self.bypasses.get_or_create(&Attempt { outcome }).inc();
     }
 
     /// One image verified: `result` (trusted, denied, unavailable), `reason` a word from `Refusal::reason` or
@@ -384,6 +401,9 @@ impl Metrics {
                     cache,
                 }));
             }
+        }
+        for outcome in ["accepted", "denied", "unavailable", "no_reason"] {
+            drop(self.bypasses.get_or_create(&Attempt { outcome }));
         }
         for kind in ["trust", "token"] {
             for code in ["2xx", "4xx", "5xx", "error"] {

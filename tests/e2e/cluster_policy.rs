@@ -14,7 +14,7 @@ use crate::world::{Front, cluster, pod, trust, verifier};
 const IN_FORCE: Duration = Duration::from_secs(15);
 
 /// A replica that takes its policies from the cluster. The definitions are there before it.
-fn front() -> &'static Front {
+pub(crate) fn front() -> &'static Front {
     static FRONT: LazyLock<Front> = LazyLock::new(|| {
         let crds = process::run(Command::new(env!("CARGO_BIN_EXE_countersign")).arg("crds"));
         let crds = process::write("crds.yaml", crds);
@@ -28,7 +28,7 @@ fn front() -> &'static Front {
 }
 
 /// A policy for one namespace, by its name.
-fn policy(name: &str, namespace: &str, verifiers: &Value, rules: &Value) -> Value {
+pub(crate) fn policy(name: &str, namespace: &str, verifiers: &Value, rules: &Value) -> Value {
     json!({
         "apiVersion": "countersign.dev/v1alpha1", "kind": "ClusterTrustPolicy", "metadata": {"name": name},
         "spec": {
@@ -38,7 +38,7 @@ fn policy(name: &str, namespace: &str, verifiers: &Value, rules: &Value) -> Valu
     })
 }
 
-fn apply(object: &Value) {
+pub(crate) fn apply(object: &Value) {
     let output = cluster().kubectl_with(&["apply"], object);
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
@@ -56,7 +56,7 @@ fn ready(namespace: &str, object: &str) -> Value {
 }
 
 /// What a Pod's image becomes, or what is said against it; nothing is kept.
-fn verdict(namespace: &str, image: &str) -> Result<String, String> {
+pub(crate) fn verdict(namespace: &str, image: &str) -> Result<String, String> {
     let dry_run = ["create", "--dry-run=server", "-o", "json"];
     let output = cluster().kubectl_with(&dry_run, &pod(namespace, image));
     if !output.status.success() {
@@ -69,7 +69,7 @@ fn verdict(namespace: &str, image: &str) -> Result<String, String> {
         .to_owned())
 }
 
-fn becomes(what: &str, wanted: impl Fn() -> bool) {
+pub(crate) fn becomes(what: &str, wanted: impl Fn() -> bool) {
     eventually(what, IN_FORCE, || wanted().then_some(()));
 }
 

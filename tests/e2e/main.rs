@@ -24,6 +24,7 @@ mod world;
 // The stories.
 mod admission;
 mod audit;
+mod break_glass;
 mod cluster_policy;
 mod outage;
 mod restart;

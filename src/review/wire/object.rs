@@ -43,6 +43,13 @@ pub(super) fn is_controlled(raw: &RawValue) -> bool {
     keep(raw, &OWNERS).is_none_or(|object| claimed(&object) != Some(false))
 }
 
+/// The text of an annotation of `raw`.
+pub(super) fn annotation(raw: &RawValue, name: &str) -> Option<String> {
+    let object = keep(raw, &["metadata", "annotations", name])?;
+    let value = object.get("metadata")?.get("annotations")?.get(name)?;
+    value.as_str().map(str::to_owned)
+}
+
 /// `None` if a member has another type than it must have.
 fn claimed(object: &Value) -> Option<bool> {
     let metadata = match object.as_object()?.get("metadata") {
