@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use crate::policy::Compiled;
 
 mod access;
+mod bells;
 mod kind;
 mod lookup;
 mod namespaces;
