@@ -14,6 +14,7 @@ use crate::cluster::{Access, Authorize, Namespaces};
 use crate::policy::{Labels, Mode, PolicySet, Requirement};
 use crate::reference::Reference;
 use crate::review::images::{self, Image, Unreadable};
+use crate::review::logins::PullSources;
 pub use crate::review::wire::Malformed;
 use crate::review::wire::{self, Operation, Request};
 use crate::review::workload::{Place, is_rewritable, resource_word};
@@ -171,7 +172,12 @@ impl<V: Verify, A: Authorize> Admission<V, A> {
         let decision = match plan(phase, request, templates) {
             Plan::Allow { reason, warning } => Decision::allow(reason, warning),
             Plan::Refuse { stance, error } => ruling::unreadable(stance, unreadable, &error),
-            Plan::Look { stance, images, name } => {
+            Plan::Look {
+                stance,
+                images,
+                name,
+                sources,
+            } => {
                 let rules = Rules {
                     select: |image: &Reference| rules(namespace, image),
                     namespace,
@@ -180,7 +186,7 @@ impl<V: Verify, A: Authorize> Admission<V, A> {
                 let questions = proof::questions(&images, stance, &rules);
                 // At once: whoever needs a bypass may need it because verification takes all the time there is.
                 let (findings, bypass) = join(
-                    proof::find(self.verify.as_ref(), questions, stance.need(), until),
+                    proof::find(self.verify.as_ref(), questions, stance.need(), &sources, until),
                     bypass::ask(&self.access, stance, request, until),
                 )
                 .await;
@@ -258,6 +264,8 @@ enum Plan {
         images: Vec<Image>,
         /// What the object is called in logs.
         name: String,
+        /// Where its logins are.
+        sources: PullSources,
     },
 }
 
@@ -300,8 +308,13 @@ fn plan(phase: Phase, request: &Request<'_>, templates: Templates) -> Plan {
         }
     };
     match subject(request, root) {
-        Ok((images, _)) if images.is_empty() => Plan::allow("unchanged"),
-        Ok((images, name)) => Plan::Look { stance, images, name },
+        Ok((images, ..)) if images.is_empty() => Plan::allow("unchanged"),
+        Ok((images, name, sources)) => Plan::Look {
+            stance,
+            images,
+            name,
+            sources,
+        },
         Err(error) => Plan::Refuse { stance, error },
     }
 }
@@ -318,14 +331,15 @@ fn stance(phase: Phase, place: Place, request: &Request<'_>, templates: Template
 
 const UNKNOWN_RESOURCE: &str = "countersign does not know this resource and admitted it unseen: the rules of its webhook configuration are too wide";
 
-/// The images to look at, and what to call the object they are in.
-fn subject(request: &Request<'_>, root: &str) -> Result<(Vec<Image>, String), Unreadable> {
+/// The images to look at, what to call the object they are in, and where its logins are.
+fn subject(request: &Request<'_>, root: &str) -> Result<(Vec<Image>, String, PullSources), Unreadable> {
     let object = request.object().ok_or(Unreadable::NoObject)?;
     let old = (request.operation == Operation::Update)
         .then(|| request.old_object())
         .flatten();
     let images = images::changed(images::extract(&object, old.as_ref(), root)?)?;
-    Ok((images, display_name(request, &object)))
+    let sources = PullSources::of(&object, root, &request.namespace);
+    Ok((images, display_name(request, &object), sources))
 }
 
 /// A name that is still to be generated is shown as its beginning and `*` (§1.2).

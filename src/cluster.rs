@@ -28,11 +28,13 @@ mod bells;
 mod kind;
 mod lookup;
 mod namespaces;
+mod pull_secrets;
 mod report;
 mod watching;
 
 pub use access::{Access, Authorize, Unanswered};
 pub use namespaces::Namespaces;
+pub use pull_secrets::{PullSecret, PullSecrets, Unusable};
 
 /// One request to the API server, other than a list or a watch: it answers in milliseconds or has trouble.
 const REQUEST: Duration = Duration::from_secs(2);
@@ -89,6 +91,11 @@ impl Cluster {
     /// The API server as the authority on rights.
     pub fn access(&self) -> Access {
         Access::of(self.client.clone())
+    }
+
+    /// The logins of workloads.
+    pub fn pull_secrets(&self) -> PullSecrets {
+        PullSecrets::of(self.client.clone())
     }
 
     /// Hands all policies to `adopt` once policies and namespaces have been listed completely, and again after each

@@ -40,7 +40,13 @@ struct Oracle {
 }
 
 impl Verify for Oracle {
-    async fn verify(&self, image: &Reference, _: &Verification, _: Instant) -> Result<Pinned, Refusal> {
+    async fn verify(
+        &self,
+        image: &Reference,
+        _: &Verification,
+        _: &PullSources,
+        _: Instant,
+    ) -> Result<Pinned, Refusal> {
         self.asked.lock().unwrap().push(image.to_string());
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.peak.fetch_max(running, Ordering::SeqCst);

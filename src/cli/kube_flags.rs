@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::cluster::{Cluster, ConnectError};
+use crate::cluster::{Cluster, ConnectError, PullSecrets};
 use crate::policy::{Compiled, PolicySet, without_verifiers};
 use crate::telemetry::chain;
 use crate::trust::Trust;
@@ -29,6 +29,9 @@ pub(super) struct KubeFlags {
         env = "COUNTERSIGN_RELEASE_NAMESPACE"
     )]
     release_namespace: Option<String>,
+    /// Ask trust servers that want a login with those of the workload too: its imagePullSecrets, or its service account's
+    #[arg(long, requires = "kube", env = "COUNTERSIGN_WORKLOAD_PULL_SECRETS")]
+    workload_pull_secrets: bool,
 }
 
 impl KubeFlags {
@@ -40,6 +43,15 @@ impl KubeFlags {
     /// The cluster; nothing is asked of it yet.
     pub(super) async fn connect(&self) -> Result<Cluster, ConnectError> {
         Cluster::connect(self.kubeconfig.as_deref(), &self.release_namespace()).await
+    }
+
+    /// The logins of workloads, if they are to be used.
+    pub(super) fn pull_secrets(&self, cluster: &Cluster) -> PullSecrets {
+        if self.workload_pull_secrets {
+            cluster.pull_secrets()
+        } else {
+            PullSecrets::default()
+        }
     }
 
     fn release_namespace(&self) -> String {

@@ -20,7 +20,7 @@ use super::serving_flags::ServingFlags;
 use super::{Status, duration};
 use crate::admission::{Admission, Phase};
 use crate::clock;
-use crate::cluster::{Access, Cluster, Namespaces};
+use crate::cluster::{Access, Cluster, Namespaces, PullSecrets};
 use crate::policy::{Compiled, PolicySet};
 use crate::policy_files::{PolicyFiles, PolicyFilesError};
 use crate::serve::{self, Config, Endpoint, Ready, Rejected, ServeError, Stop};
@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let source = runtime.block_on(source(args))?;
     let metrics = Arc::new(Metrics::default());
-    let trust = trust(args, Arc::clone(&metrics))?;
+    let trust = trust(args, &source, Arc::clone(&metrics))?;
     if let Source::Files(_, policies) = &source {
         prepare(&trust, policies)?;
     }
@@ -119,13 +119,17 @@ async fn source(args: &Args) -> anyhow::Result<Source> {
     Ok(Source::Cluster(Box::new(args.kube.connect().await?)))
 }
 
-fn trust(args: &Args, metrics: Arc<Metrics>) -> anyhow::Result<Trust> {
+fn trust(args: &Args, source: &Source, metrics: Arc<Metrics>) -> anyhow::Result<Trust> {
     let store = store(args.state_dir.as_deref(), |what| {
         warn!(cost = what, "nothing is remembered from before");
     })?;
     let options = Options {
         timeout: args.timeout,
         fresh_for: args.fresh_for,
+        pull_secrets: match source {
+            Source::Files(..) => PullSecrets::default(),
+            Source::Cluster(cluster) => args.kube.pull_secrets(cluster),
+        },
         ..Options::default()
     };
     Ok(Trust::new(options, Arc::new(store), metrics))

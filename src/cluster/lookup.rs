@@ -134,12 +134,12 @@ fn object((namespace, what): &Place) -> Object {
 }
 
 /// What one request came to.
-enum Found {
+pub(super) enum Found {
     Answer(Answer),
     Outage(LookupError),
 }
 
-async fn read(client: Client, (namespace, what): &Place) -> Found {
+pub(super) async fn read(client: Client, (namespace, what): &Place) -> Found {
     let reading = async {
         match what {
             Lookup::Secret(name) => {

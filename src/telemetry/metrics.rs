@@ -38,6 +38,7 @@ pub struct Metrics {
     metadata_expiry: Arc<Nearest>,
     clock_skew: Gauge<f64, AtomicU64>,
     stale_served: Counter,
+    pull_secrets: Family<Outcome, Counter>,
     policy_ready: Gauge,
     policy_reloads: Family<Outcome, Counter>,
     certificate_expiry: Family<Kind, Gauge>,
@@ -158,6 +159,12 @@ impl Default for Metrics {
                 "stale_served",
                 "Images admitted on metadata that could not be refreshed",
                 Counter::default(),
+            ),
+            pull_secrets: add(
+                r,
+                "pull_secrets",
+                "Pull secrets of workloads looked at",
+                Family::default(),
             ),
             policy_ready: add(r, "policy_ready", "Whether policies are loaded", Gauge::default()),
             policy_reloads: add(
@@ -299,6 +306,11 @@ impl Metrics {
         self.stale_served.inc();
     }
 
+    /// A pull secret of a workload was looked at: `ok`, `missing`, `malformed` or `unavailable` (CRED-02).
+    pub fn pull_secret(&self, result: &'static str) {
+        self.pull_secrets.get_or_create(&Outcome { result }).inc();
+    }
+
     /// Whether policies are loaded.
     pub fn policy_ready(&self, ready: bool) {
         self.policy_ready.set(ready.into());
@@ -401,6 +413,9 @@ impl Metrics {
                     cache,
                 }));
             }
+        }
+        for result in ["ok", "missing", "malformed", "unavailable"] {
+            drop(self.pull_secrets.get_or_create(&Outcome { result }));
         }
         for outcome in ["accepted", "denied", "unavailable", "no_reason"] {
             drop(self.bypasses.get_or_create(&Attempt { outcome }));

@@ -27,6 +27,7 @@ mod fuzz;
 mod layers;
 mod notary;
 mod policy;
+mod pull_secrets;
 mod reference_data;
 mod serve;
 mod threats;

@@ -10,17 +10,19 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-/// Members on the way to an image or a name, wherever they are.
-const KEPT: [&str; 12] = [
+/// Members on the way to an image, a name or a login's place, wherever they are.
+const KEPT: [&str; 14] = [
     "containers",
     "ephemeralContainers",
     "generateName",
     "image",
+    "imagePullSecrets",
     "initContainers",
     "jobTemplate",
     "metadata",
     "name",
     "reference",
+    "serviceAccountName",
     "spec",
     "template",
     "volumes",
