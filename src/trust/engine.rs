@@ -292,16 +292,44 @@ impl Engine {
                 return self.judge_with(image, &inquiry, &borrowed, deadline).await;
             }
         }
-        match self.judge(image, &own, deadline).await {
-            (Err(refusal), cache) if refused(&refusal) => {
-                let borrowed = borrow().await;
-                match own.with(&borrowed) {
-                    Some(inquiry) => self.judge_with(image, &inquiry, &borrowed, deadline).await,
-                    None => (Err(refusal.after(borrowed.account())), cache),
-                }
-            }
-            judged => judged,
+        let (result, cache) = self.judge(image, &own, deadline).await;
+        let refusal = match result {
+            Err(refusal) if secrets.are_used() && refusal.kind == Kind::Unavailable => refusal,
+            settled => return (settled, cache),
+        };
+        let borrowed = borrow().await;
+        let inquiry = own.with(&borrowed);
+        match inquiry {
+            Some(inquiry) if refused(&refusal) => self.judge_with(image, &inquiry, &borrowed, deadline).await,
+            Some(inquiry) => match self.remembered(image, &own, &inquiry, deadline).await {
+                Some(result) => (result, "hit"),
+                None => (Err(refusal), cache),
+            },
+            None if refused(&refusal) => (Err(refusal.after(borrowed.account())), cache),
+            None => (Err(refusal), cache),
         }
+    }
+
+    /// What the holders of logins may go on believing while the server is away, which `own` has found out just now.
+    async fn remembered(
+        self: &Arc<Self>,
+        image: &Reference,
+        own: &Inquiry,
+        inquiry: &Inquiry,
+        deadline: Instant,
+    ) -> Option<Result<Pinned, Refusal>> {
+        let failure = self.recent_failure(&own.key).filter(|failure| failure.outage)?;
+        let notary = &inquiry.notary;
+        let (known, age) = match self.fresh(&inquiry.key) {
+            Some(known) => (known, None),
+            None => {
+                let (known, age) = self.stale(inquiry, &failure, deadline).await?;
+                self.metrics.stale_served();
+                (known, Some(age))
+            }
+        };
+        let resolved = self.resolve(image, notary, &known);
+        Some(settle(image, notary, &known, resolved, age))
     }
 
     async fn judge_with(

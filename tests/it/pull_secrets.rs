@@ -96,9 +96,17 @@ impl Bench {
     }
 
     fn with(policy: &Value, pull_secrets: PullSecrets, store: Store) -> Self {
-        let compiled = compile_object(policy, &BTreeMap::new());
-        assert_eq!(compiled.fault, None);
-        let policies = PolicySet::new([compiled.policy]);
+        // A namespace's policy counts beside one of the cluster only.
+        let open = json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "ClusterTrustPolicy", "metadata": {"name": "open"},
+            "spec": {"rules": [{"images": ["**"], "allow": {"reason": "the other judges"}}]},
+        });
+        let compiled = [policy, &open].map(|policy| {
+            let compiled = compile_object(policy, &BTreeMap::new());
+            assert_eq!(compiled.fault, None);
+            compiled.policy
+        });
+        let policies = PolicySet::new(compiled);
         let options = Options {
             clock: Clock::At(NOW.parse().unwrap()),
             pull_secrets,
@@ -379,7 +387,6 @@ async fn attack_a_namespaces_policy_collects_no_logins_of_registries() {
     let mut policy = cluster_policy(&server, &json!({}));
     policy["kind"] = json!("TrustPolicy");
     policy["metadata"]["namespace"] = json!("shop");
-    // Without one of the cluster nothing is admitted, and there is no requirement to look at.
     let bench = Bench::with(&policy, objects.serve(), Store::memory().unwrap());
     let shop = in_namespace("shop", &["pull"]);
     bench.refusal(&shop).await;
