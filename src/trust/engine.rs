@@ -1,6 +1,7 @@
 //! The engine: verifiers, servers, memory, and the runs under way.
 
 mod ask;
+mod consult;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,17 +17,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use self::consult::Inquiry;
 use super::Verify;
-use super::borrowed::Borrowed;
 use super::combine::combine;
-use super::memory::{FAILED, Failure, Key, Known, Memory};
+use super::memory::{Failure, Key, Known, Memory};
 use super::options::Options;
 use super::outcome::{Kind, Pinned, Refusal, Source};
 use super::remote::{Reach, Remote};
 use super::servers::Servers;
 use super::turns::Turns;
 use super::verifier::{Fault, Notary, VerifierError};
-use crate::credential::Credential;
 use crate::fetch::Flights;
 use crate::policy::{DigestRule, PolicySet, Verification, Verifier, VerifierKind};
 use crate::reference::{Gun, Reference};
@@ -64,51 +64,6 @@ struct Engine {
     flights: Flights<Key, Result<Known, Failure>>,
     turns: Turns,
     tasks: TaskTracker,
-}
-
-/// Who asks about which repository, and with what.
-#[derive(Clone, Debug)]
-struct Inquiry {
-    notary: Arc<Notary>,
-    key: Key,
-    /// A workload's own, in place of the policy's.
-    logins: Option<Arc<[Credential]>>,
-}
-
-impl Inquiry {
-    /// With the login of the policy, for everybody whom it governs.
-    fn own(notary: &Arc<Notary>, gun: &Gun) -> Self {
-        let key = Key {
-            verifier: notary.number,
-            gun: gun.clone(),
-            scope: None,
-        };
-        Self {
-            notary: Arc::clone(notary),
-            key,
-            logins: None,
-        }
-    }
-
-    /// The same with borrowed logins, if there are any.
-    fn with(&self, borrowed: &Borrowed) -> Option<Self> {
-        let scope = borrowed.scope()?;
-        Some(Self {
-            notary: Arc::clone(&self.notary),
-            key: Key {
-                scope: Some(scope),
-                ..self.key.clone()
-            },
-            logins: Some(borrowed.logins()),
-        })
-    }
-
-    const fn reach(&self) -> Reach {
-        match self.logins {
-            None => Reach::All,
-            Some(_) => Reach::Holders,
-        }
-    }
 }
 
 impl Trust {
@@ -271,83 +226,6 @@ impl Engine {
         self.metrics
             .verification("notary", word, reason, cache, begun.elapsed());
         result
-    }
-
-    /// The judgement with the policy's login, and if that opens nothing with the workload's own (§5.1); and whether
-    /// memory alone could give it. What is known to want a login is not asked without one again and again.
-    async fn consult(
-        self: &Arc<Self>,
-        image: &Reference,
-        notary: &Arc<Notary>,
-        sources: &PullSources,
-        deadline: Instant,
-    ) -> (Result<Pinned, Refusal>, &'static str) {
-        let (own, secrets) = (Inquiry::own(notary, image.gun()), &self.options.pull_secrets);
-        let refused = |refusal: &Refusal| self.may_be_opened(&own, refusal);
-        let borrow = || Borrowed::read(secrets, &self.metrics, (notary, image.gun()), sources, deadline);
-        let failure = self.memory.failure(&own.key, FAILED);
-        if failure.is_some_and(|failure| refused(&failure.refusal)) {
-            let borrowed = borrow().await;
-            if let Some(inquiry) = own.with(&borrowed) {
-                return self.judge_with(image, &inquiry, &borrowed, deadline).await;
-            }
-        }
-        let (result, cache) = self.judge(image, &own, deadline).await;
-        let refusal = match result {
-            Err(refusal) if secrets.are_used() && refusal.kind == Kind::Unavailable => refusal,
-            settled => return (settled, cache),
-        };
-        let borrowed = borrow().await;
-        let inquiry = own.with(&borrowed);
-        match inquiry {
-            Some(inquiry) if refused(&refusal) => self.judge_with(image, &inquiry, &borrowed, deadline).await,
-            Some(inquiry) => match self.remembered(image, &own, &inquiry, deadline).await {
-                Some(result) => (result, "hit"),
-                None => (Err(refusal), cache),
-            },
-            None if refused(&refusal) => (Err(refusal.after(borrowed.account())), cache),
-            None => (Err(refusal), cache),
-        }
-    }
-
-    /// What the holders of logins may go on believing while the server is away, which `own` has found out just now.
-    async fn remembered(
-        self: &Arc<Self>,
-        image: &Reference,
-        own: &Inquiry,
-        inquiry: &Inquiry,
-        deadline: Instant,
-    ) -> Option<Result<Pinned, Refusal>> {
-        let failure = self.recent_failure(&own.key).filter(|failure| failure.outage)?;
-        let notary = &inquiry.notary;
-        let (known, age) = match self.fresh(&inquiry.key) {
-            Some(known) => (known, None),
-            None => {
-                let (known, age) = self.stale(inquiry, &failure, deadline).await?;
-                self.metrics.stale_served();
-                (known, Some(age))
-            }
-        };
-        let resolved = self.resolve(image, notary, &known);
-        Some(settle(image, notary, &known, resolved, age))
-    }
-
-    async fn judge_with(
-        self: &Arc<Self>,
-        image: &Reference,
-        inquiry: &Inquiry,
-        borrowed: &Borrowed,
-        deadline: Instant,
-    ) -> (Result<Pinned, Refusal>, &'static str) {
-        let (result, cache) = self.judge(image, inquiry, deadline).await;
-        let told = |refusal: Refusal| {
-            if refusal.wants_login() {
-                refusal.after(borrowed.account())
-            } else {
-                refusal
-            }
-        };
-        (result.map_err(told), cache)
     }
 
     fn memory(&self, key: &Key) -> &Memory {

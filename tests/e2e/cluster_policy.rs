@@ -73,7 +73,7 @@ pub(crate) fn becomes(what: &str, wanted: impl Fn() -> bool) {
     eventually(what, IN_FORCE, || wanted().then_some(()));
 }
 
-fn denied(namespace: &str, image: &str, why: &str) -> bool {
+pub(crate) fn denied(namespace: &str, image: &str, why: &str) -> bool {
     verdict(namespace, image).is_err_and(|said| said.contains(why))
 }
 

@@ -26,6 +26,7 @@ mod admission;
 mod audit;
 mod break_glass;
 mod cluster_policy;
+mod logins;
 mod outage;
 mod restart;
 mod transport;

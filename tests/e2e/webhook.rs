@@ -38,7 +38,13 @@ impl Webhook {
 
     /// One whose policies are objects of the cluster.
     pub(crate) fn in_cluster(name: &str, kubeconfig: &Path) -> Self {
-        let source = ["--kube".as_ref(), "--kubeconfig".as_ref(), kubeconfig.as_os_str()];
+        Self::in_cluster_with(name, kubeconfig, &[])
+    }
+
+    /// The same with further flags.
+    pub(crate) fn in_cluster_with(name: &str, kubeconfig: &Path, flags: &[&str]) -> Self {
+        let mut source = vec!["--kube".as_ref(), "--kubeconfig".as_ref(), kubeconfig.as_os_str()];
+        source.extend(flags.iter().map(AsRef::<OsStr>::as_ref));
         Self::start_with(name, &source, &Certificate::Loopback)
     }
 

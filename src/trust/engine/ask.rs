@@ -14,7 +14,8 @@ use super::super::outcome::Refusal;
 use super::super::remote::{Remote, Setback};
 use super::super::servers::Connection;
 use super::super::verifier::Notary;
-use super::{Engine, Inquiry};
+use super::Engine;
+use super::consult::Inquiry;
 use crate::reference::Gun;
 use crate::tuf::{self, Answer};
 
@@ -71,11 +72,6 @@ impl Engine {
         };
         self.report_expiry();
         outcome
-    }
-
-    /// Whether a workload's own login is still to be tried.
-    pub(super) fn may_be_opened(&self, inquiry: &Inquiry, refusal: &Refusal) -> bool {
-        inquiry.logins.is_none() && self.options.pull_secrets.are_used() && refusal.wants_login()
     }
 
     async fn ask(&self, inquiry: &Inquiry, deadline: Instant) -> Result<Known, Failure> {
