@@ -167,12 +167,11 @@ impl Reader {
             Found::Answer(Ok(Material::Login(login))) if login.expose().len() <= LARGEST => {
                 DockerConfig::parse(login.expose().as_bytes()).map_err(|_| Unusable::Malformed)
             }
-            Found::Answer(Ok(_)) => Err(Unusable::Malformed),
             Found::Answer(Err(LookupError::Missing { .. })) => Err(Unusable::Missing),
             Found::Answer(Err(LookupError::Unreadable { .. })) | Found::Outage(_) => {
                 Err(Unusable::Unavailable)
             }
-            Found::Answer(Err(_)) => Err(Unusable::Malformed),
+            Found::Answer(Ok(_) | Err(_)) => Err(Unusable::Malformed),
         };
         if let Err(unusable) = &config {
             self.log(&place, "pull secret", *unusable);
@@ -189,22 +188,19 @@ impl Reader {
             return Arc::default();
         }
         let place = (namespace.to_owned(), name.to_owned());
-        let names = match self.accounts.get(&place) {
-            Some(known) => known,
-            None => {
-                let reading = timeout(REQUEST, account(&self.client, namespace, name));
-                let names = match timeout_at(deadline, reading).await {
-                    Ok(Ok(names)) => names,
-                    Ok(Err(_)) | Err(_) => Err(Unusable::Unavailable),
-                };
-                if let Err(unusable) = &names {
-                    self.log(&place, "service account", *unusable);
-                }
-                self.accounts
-                    .put(place, names.clone(), if names.is_ok() { FOUND } else { LOST });
-                names
-            }
+        if let Some(known) = self.accounts.get(&place) {
+            return known.unwrap_or_default();
+        }
+        let reading = timeout(REQUEST, account(&self.client, namespace, name));
+        let names = match timeout_at(deadline, reading).await {
+            Ok(Ok(names)) => names,
+            Ok(Err(_)) | Err(_) => Err(Unusable::Unavailable),
         };
+        if let Err(unusable) = &names {
+            self.log(&place, "service account", *unusable);
+        }
+        let time = if names.is_ok() { FOUND } else { LOST };
+        self.accounts.put(place, names.clone(), time);
         names.unwrap_or_default()
     }
 

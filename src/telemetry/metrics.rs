@@ -127,12 +127,7 @@ impl Default for Metrics {
                 Family::default(),
             ),
             admission_seconds: seconds(r, "admission_duration", "Time to answer an admission request"),
-            bypasses: add(
-                r,
-                "bypass",
-                "Denials that an annotation asked to lift",
-                Family::default(),
-            ),
+            bypasses: counters(r, "bypass", "Denials that an annotation asked to lift"),
             verifications: add(r, "image_verifications", "Images verified", Family::default()),
             verification_seconds: seconds(r, "image_verification_duration", "Time to verify one image"),
             upstream: add(
@@ -160,12 +155,7 @@ impl Default for Metrics {
                 "Images admitted on metadata that could not be refreshed",
                 Counter::default(),
             ),
-            pull_secrets: add(
-                r,
-                "pull_secrets",
-                "Pull secrets of workloads looked at",
-                Family::default(),
-            ),
+            pull_secrets: counters(r, "pull_secrets", "Pull secrets of workloads looked at"),
             policy_ready: add(r, "policy_ready", "Whether policies are loaded", Gauge::default()),
             policy_reloads: add(
                 r,
@@ -455,6 +445,13 @@ impl Drop for InFlight {
 fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
     registry.register(name, help, metric.clone());
     metric
+}
+
+fn counters<S>(registry: &mut Registry, name: &str, help: &str) -> Family<S, Counter>
+where
+    S: Clone + fmt::Debug + Eq + std::hash::Hash + EncodeLabelSet + Send + Sync + 'static,
+{
+    add(registry, name, help, Family::default())
 }
 
 fn seconds<S>(registry: &mut Registry, name: &str, help: &str) -> Histograms<S>

@@ -25,7 +25,7 @@ fn wrong() -> String {
     json!({"auths": {&trust().registry.host: {"username": "robot", "password": "of last year"}}}).to_string()
 }
 
-/// Half of the time after which Secrets are read again unasked would be too short for luck.
+/// The time given is half of that after which Secrets are read again unasked.
 #[test]
 fn a_login_in_the_namespace_of_its_policy_is_rotated_live() {
     let trust = trust();

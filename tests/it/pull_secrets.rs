@@ -355,8 +355,7 @@ async fn a_rotated_login_is_found_within_a_minute() {
     let last = server
         .requests()
         .into_iter()
-        .filter(|logged| logged.target.starts_with("/token"))
-        .next_back();
+        .rfind(|logged| logged.target.starts_with("/token"));
     let shown = base64::prelude::BASE64_STANDARD.encode("robot:new");
     assert_eq!(last.unwrap().authorization.unwrap(), format!("Basic {shown}"));
 }

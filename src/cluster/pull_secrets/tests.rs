@@ -10,19 +10,25 @@ use super::*;
 
 /// Objects by their paths, and the paths that were asked for.
 #[derive(Clone, Default)]
-struct World(Arc<Mutex<(BTreeMap<String, Value>, Vec<String>)>>);
+struct World(Arc<Mutex<Objects>>);
+
+#[derive(Default)]
+struct Objects {
+    stored: BTreeMap<String, Value>,
+    asked: Vec<String>,
+}
 
 impl World {
     fn put(&self, path: &str, object: Value) {
         self.0
             .lock()
             .unwrap()
-            .0
+            .stored
             .insert(format!("/api/v1/namespaces/{path}"), object);
     }
 
     fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap().1)
+        std::mem::take(&mut self.0.lock().unwrap().asked)
     }
 
     fn serve(&self) -> PullSecrets {
@@ -33,10 +39,10 @@ impl World {
                 assert_eq!(request.method(), "GET");
                 let path = request.uri().path_and_query().unwrap().to_string();
                 let mut world = world.0.lock().unwrap();
-                world.1.push(path.clone());
+                world.asked.push(path.clone());
                 let missing =
                     json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"});
-                let object = world.0.get(&path).unwrap_or(&missing);
+                let object = world.stored.get(&path).unwrap_or(&missing);
                 let status = object.get("code").and_then(Value::as_u64).unwrap_or(200);
                 let answer = Response::builder().status(u16::try_from(status).unwrap());
                 let body = Body::from(object.to_string().into_bytes());

@@ -87,17 +87,17 @@ impl Played {
     /// Says in every open watch that something has changed, once there is one.
     async fn ring(&self) {
         loop {
-            if let Bells::Open(open) = &self.world.lock().await.bells {
-                if !open.is_empty() {
-                    let event = event(
-                        "MODIFIED",
-                        &json!({"metadata": {"annotations": {"last": SECRET[0]}}}),
-                    );
-                    for bell in open {
-                        let _ended = bell.send(event.clone().into());
-                    }
-                    return;
+            if let Bells::Open(open) = &self.world.lock().await.bells
+                && !open.is_empty()
+            {
+                let event = event(
+                    "MODIFIED",
+                    &json!({"metadata": {"annotations": {"last": SECRET[0]}}}),
+                );
+                for bell in open {
+                    let _ended = bell.send(event.clone().into());
                 }
+                return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -282,7 +282,7 @@ async fn nothing_of_a_secret_reaches_the_log_or_a_status() {
     while let Ok(status) = played.statuses.try_recv() {
         said += &status.to_string();
     }
-    said += &format!("{faults:?}");
+    said.extend(faults.into_iter().flatten());
     // The type of a Secret is told, and is no secret.
     let said = said.replace("hunter2-is-no-type-of-ours", "");
     for secret in SECRET {

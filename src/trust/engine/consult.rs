@@ -107,13 +107,13 @@ impl Engine {
     ) -> Option<Result<Pinned, Refusal>> {
         let failure = self.recent_failure(&own.key).filter(|failure| failure.outage)?;
         let notary = &inquiry.notary;
-        let (known, age) = match self.fresh(&inquiry.key) {
-            Some(known) => (known, None),
-            None => {
-                let (known, age) = self.stale(inquiry, &failure, deadline).await?;
-                self.metrics.stale_served();
-                (known, Some(age))
-            }
+        let fresh = self.fresh(&inquiry.key).map(|known| (known, None));
+        let (known, age) = if let Some(fresh) = fresh {
+            fresh
+        } else {
+            let (known, age) = self.stale(inquiry, &failure, deadline).await?;
+            self.metrics.stale_served();
+            (known, Some(age))
         };
         let resolved = self.resolve(image, notary, &known);
         Some(settle(image, notary, &known, resolved, age))
