@@ -282,6 +282,25 @@ async fn attack_what_one_namespaces_login_opened_is_closed_to_others() {
     }
 }
 
+/// CRED-24: what is kept for the next start has no owner, so that in an outage nobody is told.
+#[tokio::test]
+async fn attack_a_restart_in_an_outage_gives_nothing_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, objects) = (private(Wants::Token("robot", PASSWORD)).await, Objects::default());
+    objects.login("shop/pull", "robot", PASSWORD);
+    let policy = cluster_policy(&server, &json!({"maxStaleness": "12h"}));
+    let start = || Bench::with(&policy, objects.serve(), Store::open(folder.path()).unwrap());
+    let shop = in_namespace("shop", &["pull"]);
+    let first = start();
+    assert_eq!(first.word(&shop).await, digest("one"));
+    first.trust.finish().await;
+    server.misbehave("", Fault::Status(503, Vec::new(), String::new()));
+    let again = start();
+    for sources in [PullSources::default(), in_namespace("evil", &[]), shop] {
+        assert!(again.ask(&sources).await.is_err(), "{sources:?}");
+    }
+}
+
 /// The same logins, wherever they are written, open the same.
 #[tokio::test]
 async fn equal_logins_share_what_they_opened() {
