@@ -13,7 +13,7 @@ use crate::world::{Front, cluster, definitions, pod, release_namespace, trust, v
 const IN_FORCE: Duration = Duration::from_secs(15);
 
 /// A replica that takes its policies from the cluster. The definitions are there before it.
-fn front() -> &'static Front {
+pub(crate) fn front() -> &'static Front {
     static FRONT: LazyLock<Front> = LazyLock::new(|| {
         definitions();
         let webhook = Webhook::in_cluster("webhook-kube", &cluster().kubeconfig);
@@ -23,7 +23,7 @@ fn front() -> &'static Front {
 }
 
 /// A policy for one namespace, by its name.
-fn policy(name: &str, namespace: &str, verifiers: &Value, rules: &Value) -> Value {
+pub(crate) fn policy(name: &str, namespace: &str, verifiers: &Value, rules: &Value) -> Value {
     json!({
         "apiVersion": "countersign.dev/v1alpha1", "kind": "ClusterTrustPolicy", "metadata": {"name": name},
         "spec": {
@@ -33,7 +33,7 @@ fn policy(name: &str, namespace: &str, verifiers: &Value, rules: &Value) -> Valu
     })
 }
 
-fn apply(object: &Value) {
+pub(crate) fn apply(object: &Value) {
     let output = cluster().kubectl_with(&["apply"], object);
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
@@ -51,7 +51,7 @@ fn ready(namespace: &str, object: &str) -> Value {
 }
 
 /// What a Pod's image becomes, or what is said against it; nothing is kept.
-fn verdict(namespace: &str, image: &str) -> Result<String, String> {
+pub(crate) fn verdict(namespace: &str, image: &str) -> Result<String, String> {
     let dry_run = ["create", "--dry-run=server", "-o", "json"];
     let output = cluster().kubectl_with(&dry_run, &pod(namespace, image));
     if !output.status.success() {
@@ -64,11 +64,11 @@ fn verdict(namespace: &str, image: &str) -> Result<String, String> {
         .to_owned())
 }
 
-fn becomes(what: &str, wanted: impl Fn() -> bool) {
+pub(crate) fn becomes(what: &str, wanted: impl Fn() -> bool) {
     eventually(what, IN_FORCE, || wanted().then_some(()));
 }
 
-fn denied(namespace: &str, image: &str, why: &str) -> bool {
+pub(crate) fn denied(namespace: &str, image: &str, why: &str) -> bool {
     verdict(namespace, image).is_err_and(|said| said.contains(why))
 }
 

@@ -27,9 +27,11 @@ mod world;
 // The stories.
 mod admission;
 mod audit;
+mod break_glass;
 mod certificates;
 mod chart;
 mod cluster_policy;
+mod logins;
 mod outage;
 mod restart;
 mod transport;
