@@ -14,6 +14,9 @@ mod trust_flags;
 mod verify;
 mod webhook;
 
+use crate::policy::{crds, crds_yaml};
+use crate::store::records::crd;
+
 /// Content trust for Kubernetes: only signed tags run, rewritten to the digest that was signed.
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, max_term_width = 110)]
@@ -32,7 +35,7 @@ enum Command {
     Verify(Box<verify::Args>),
     /// Looks after what is remembered of repositories.
     Trust(trust::Args),
-    /// Prints the custom resource definitions of the policies, for kubectl apply.
+    /// Prints the custom resource definitions of policies and trust records, for kubectl apply.
     Crds,
 }
 
@@ -55,7 +58,7 @@ pub fn run() -> ExitCode {
         Command::Webhook(args) => webhook::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Trust(args) => trust::run(&args),
-        Command::Crds => print(&crate::policy::crds_yaml()).map(|()| Status::Success),
+        Command::Crds => print(&crds_yaml(crds().into_iter().chain([crd()]))).map(|()| Status::Success),
     };
     let status = outcome.unwrap_or_else(|error| {
         complain(&format!("error: {error:#}"));

@@ -13,6 +13,7 @@ use crate::reference::Reference;
 
 mod combine;
 mod engine;
+mod keeper;
 mod memory;
 mod options;
 mod outcome;
@@ -22,6 +23,7 @@ mod turns;
 mod verifier;
 
 pub use engine::Trust;
+pub use keeper::Keeper;
 pub use options::{Clock, Options};
 pub use outcome::{Kind, Pinned, Refusal, Source, fake};
 pub use verifier::{Fault, VerifierError};

@@ -37,6 +37,7 @@ pub struct Metrics {
     metadata_expiry: Arc<Nearest>,
     clock_skew: Gauge<f64, AtomicU64>,
     stale_served: Counter,
+    trust_records_lost: Counter,
     policy_ready: Gauge,
     policy_reloads: Family<Outcome, Counter>,
     certificate_expiry: Family<Kind, Gauge>,
@@ -145,6 +146,12 @@ impl Default for Metrics {
                 r,
                 "stale_served",
                 "Images admitted on metadata that could not be refreshed",
+                Counter::default(),
+            ),
+            trust_records_lost: add(
+                r,
+                "trust_records_lost",
+                "Trust records that were deleted or put back without a reset",
                 Counter::default(),
             ),
             policy_ready: add(r, "policy_ready", "Whether policies are loaded", Gauge::default()),
@@ -280,6 +287,11 @@ impl Metrics {
     /// An image was admitted on verified metadata that could not be refreshed (design §9.5).
     pub fn stale_served(&self) {
         self.stale_served.inc();
+    }
+
+    /// A trust record was deleted or put back by somebody who did not say that it was meant (design §5).
+    pub fn trust_record_lost(&self) {
+        self.trust_records_lost.inc();
     }
 
     /// Whether policies are loaded.

@@ -1,6 +1,7 @@
 //! The engine: verifiers, servers, memory, and the runs under way.
 
 mod ask;
+mod others;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tracing::debug;
 
 use super::Verify;
 use super::combine::combine;
+use super::keeper::Keeper;
 use super::memory::{Failure, Key, Known, Memory};
 use super::options::Options;
 use super::outcome::{Kind, Pinned, Refusal, Source};
@@ -28,7 +30,6 @@ use super::verifier::{Fault, Notary, VerifierError};
 use crate::fetch::Flights;
 use crate::policy::{DigestRule, PolicySet, Verification, Verifier, VerifierKind};
 use crate::reference::{Gun, Reference};
-use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::tuf::{Collection, Resolution, Task, Unsigned};
 
@@ -50,7 +51,7 @@ pub struct Trust {
 #[derive(Debug)]
 struct Engine {
     options: Options,
-    store: Arc<Store>,
+    store: Keeper,
     metrics: Arc<Metrics>,
     servers: Servers,
     verifiers: ArcSwap<HashMap<Arc<Verifier>, Arc<Notary>>>,
@@ -63,11 +64,11 @@ struct Engine {
 
 impl Trust {
     /// An engine that knows no verifier yet.
-    pub fn new(options: Options, store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(options: Options, store: impl Into<Keeper>, metrics: Arc<Metrics>) -> Self {
         let servers = Servers::new(options.credential_helpers, Arc::clone(&metrics));
         let engine = Engine {
             options,
-            store,
+            store: store.into(),
             metrics,
             servers,
             verifiers: ArcSwap::default(),
@@ -289,7 +290,7 @@ impl Engine {
             return None;
         }
         let now = self.options.clock.now().ok()?;
-        let known = match self.memory.known(key) {
+        let known = match self.newest_known(key, notary, deadline).await {
             Some(known) => known,
             None => timeout_at(deadline, self.replay(notary, &key.1, now))
                 .await
@@ -298,6 +299,17 @@ impl Engine {
         let expires = known.collection.expires();
         let age = age_in_outage(known.verified_at, expires, now, notary.max_staleness())?;
         Some((known, age))
+    }
+
+    /// What is in memory, unless somebody has seen more since.
+    async fn newest_known(&self, key: &Key, notary: &Notary, deadline: Instant) -> Option<Known> {
+        let known = self.memory.known(key)?;
+        let server = Servers::name(&notary.policy, &key.1)?;
+        let newest = self
+            .store
+            .remembers(&server, &key.1, known.timestamp, deadline)
+            .await;
+        newest.is_ok_and(|newest| newest).then_some(known)
     }
 
     /// Verifies again what the store kept, after a restart during an outage.
@@ -310,7 +322,9 @@ impl Engine {
             connection: &connection,
             store: &self.store,
         };
-        let verified = remote.replay(self.task(notary, gun, now), since).await?;
+        let verified = remote
+            .replay(self.task(notary, gun, now), since, deadline)
+            .await?;
         let verified_at = verified.state.verified_at?;
         let known = Known::of(verified, verified_at, None)?;
         self.memory.keep(&(notary.number, gun.clone()), known.clone());

@@ -1,0 +1,61 @@
+//! What other replicas have seen, and what an administrator has reset.
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::super::keeper::Keeper;
+use super::super::memory::Key;
+use super::super::servers::Servers;
+use super::{Engine, Trust};
+use crate::reference::Gun;
+use crate::store::records::Change;
+
+impl Trust {
+    /// Follows what the other replicas of a cluster see until `stop`, so that what one of them knows counts for all at
+    /// once. Calls `listed` when all that was remembered has been seen. Where memory is local there are no others.
+    pub async fn follow(self, stop: CancellationToken, listed: impl Fn()) {
+        let Keeper::Cluster(records) = &self.engine.store else {
+            return stop.cancelled().await;
+        };
+        let watching = records.watch(|change| match change {
+            Change::Listed => listed(),
+            change => self.engine.learn(&change),
+        });
+        stop.run_until_cancelled(watching).await;
+    }
+}
+
+impl Engine {
+    fn learn(&self, change: &Change) {
+        match change {
+            Change::Listed => {}
+            Change::Lost => self.metrics.trust_record_lost(),
+            Change::Advanced {
+                server,
+                gun,
+                timestamp,
+            } => {
+                for key in self.views(server, gun) {
+                    if self.memory.outdate(&key, *timestamp) {
+                        debug!(%gun, server, "another replica has seen more: asked again at once");
+                    }
+                }
+            }
+            Change::Reset { server, gun } => {
+                for key in self.views(server, gun) {
+                    self.memory.forget(&key);
+                }
+                info!(%gun, server, "what was known of the repository is forgotten");
+            }
+        }
+    }
+
+    /// What each verifier that asks `server` calls the repository.
+    fn views(&self, server: &str, gun: &Gun) -> Vec<Key> {
+        let verifiers = self.verifiers.load();
+        let asks = verifiers
+            .values()
+            .filter(|notary| Servers::name(&notary.policy, gun).as_deref() == Some(server));
+        asks.map(|notary| (notary.number, gun.clone())).collect()
+    }
+}
