@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 mod duration;
 mod kube_flags;
@@ -37,6 +37,15 @@ enum Command {
     Trust(trust::Args),
     /// Prints the custom resource definitions of policies and trust records, for kubectl apply.
     Crds,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// The result alone; the reason for a refusal goes to standard error
+    Text,
+    /// One JSON object
+    Json,
 }
 
 /// What a command comes to. The numbers are stable.

@@ -241,9 +241,8 @@ fn kind() -> ApiResource {
 
 /// What an object is called: the repository as far as a name can hold it, and a hash of server and repository.
 fn name(server: &str, gun: &Gun) -> String {
-    let letters = gun.as_str().bytes().map(|byte| byte.to_ascii_lowercase());
     let mut slug = String::new();
-    for byte in letters {
+    for byte in gun.as_str().to_ascii_lowercase().bytes() {
         if byte.is_ascii_alphanumeric() {
             slug.push(char::from(byte));
         } else if !slug.ends_with('-') {

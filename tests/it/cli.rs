@@ -581,12 +581,13 @@ async fn a_policy_decides_as_it_does_for_the_webhook() {
 }
 
 #[tokio::test]
-async fn the_definitions_of_the_policies_are_printed() {
+async fn the_definitions_of_all_kinds_are_printed() {
     let ended = run(countersign().arg("crds")).await;
     assert_eq!((ended.status, ended.err.as_str()), (Some(0), ""));
     for name in [
         "clustertrustpolicies.countersign.dev",
         "trustpolicies.countersign.dev",
+        "trustrecords.countersign.dev",
     ] {
         assert!(ended.out.contains(&format!("name: {name}\n")), "{name}");
     }

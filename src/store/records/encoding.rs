@@ -257,4 +257,4 @@ fn unpack(text: &str, packed: usize, unpacked: usize) -> Option<Vec<Bytes>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
