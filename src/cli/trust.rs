@@ -32,17 +32,24 @@ enum Command {
     Reset(Reset),
 }
 
+/// Where what was seen is remembered.
 #[derive(ClapArgs, Debug)]
-#[group(id = "memory", required = true, multiple = false, args = ["state_dir", "kube"])]
-struct Reset {
-    /// The repository, with its registry: registry.example.com/team/app
-    gun: Gun,
+#[group(required = true, multiple = false)]
+struct Place {
     /// Where what was seen is remembered, if that is this machine
     #[arg(long, value_name = "DIR", env = "COUNTERSIGN_STATE_DIR")]
     state_dir: Option<PathBuf>,
     /// It is remembered in the cluster: running replicas take notice
     #[arg(long, env = "COUNTERSIGN_KUBE")]
     kube: bool,
+}
+
+#[derive(ClapArgs, Debug)]
+struct Reset {
+    /// The repository, with its registry: registry.example.com/team/app
+    gun: Gun,
+    #[command(flatten)]
+    place: Place,
     /// How to reach the API server [default: KUBECONFIG, else the service account of the pod]
     #[arg(long, value_name = "FILE", requires = "kube", env = "COUNTERSIGN_KUBECONFIG")]
     kubeconfig: Option<PathBuf>,
@@ -64,7 +71,7 @@ struct Reset {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
     let Command::Reset(reset) = &args.command;
-    let forgotten = if reset.kube {
+    let forgotten = if reset.place.kube {
         match reset.in_cluster()? {
             Ok(forgotten) => forgotten,
             Err(error) => {
@@ -96,7 +103,11 @@ impl Reset {
     }
 
     fn on_this_machine(&self) -> anyhow::Result<Vec<Forgotten>> {
-        let dir = self.state_dir.as_deref().context("give --state-dir or --kube")?;
+        let dir = self
+            .place
+            .state_dir
+            .as_deref()
+            .context("give --state-dir or --kube")?;
         if !dir.is_dir() {
             bail!("there is no state directory {}", dir.display());
         }

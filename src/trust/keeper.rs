@@ -32,7 +32,12 @@ impl From<Arc<Records>> for Keeper {
 
 impl Keeper {
     /// What is remembered of `gun` on `server`; empty if it was never seen.
-    pub(super) async fn load(&self, server: &str, gun: &Gun, deadline: Instant) -> Result<Record, StoreError> {
+    pub(super) async fn load(
+        &self,
+        server: &str,
+        gun: &Gun,
+        deadline: Instant,
+    ) -> Result<Record, StoreError> {
         match self {
             Self::Local(store) => {
                 let (store, server, gun) = (Arc::clone(store), server.to_owned(), gun.clone());

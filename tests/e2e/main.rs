@@ -28,5 +28,6 @@ mod cluster_policy;
 mod outage;
 mod restart;
 mod transport;
+mod trust_records;
 mod verify;
 mod workloads;

@@ -86,7 +86,10 @@ fn every_field_is_described_and_bounded_and_none_may_be_null() {
             .unwrap();
         let schema = serde_json::to_value(schema).unwrap();
         let parts = ["spec", "status"];
-        for part in parts.into_iter().filter(|part| !schema["properties"][part].is_null()) {
+        for part in parts
+            .into_iter()
+            .filter(|part| !schema["properties"][part].is_null())
+        {
             walk(part, &schema["properties"][part], &mut |path, schema| {
                 let kind = schema["type"]
                     .as_str()

@@ -80,9 +80,7 @@ pub(super) fn encode(server: &str, gun: &Gun, state: &State) -> Result<TrustReco
         targets: seen(Role::Targets),
         delegations,
         verified_at: state.verified_at.map(|time| Time(whole_seconds(time))),
-        files: (!files.is_empty())
-            .then(|| pack_files(&files))
-            .flatten(),
+        files: (!files.is_empty()).then(|| pack_files(&files)).flatten(),
     })
 }
 
@@ -116,7 +114,9 @@ pub(super) fn essence(spec: &TrustRecordSpec) -> Result<(Vec<Bytes>, BTreeMap<Ro
         newest = version;
     }
     let stated = spec.root.sha256.as_str();
-    let known = roots.last().is_some_and(|file| hex::encode(sha256(file)) == stated);
+    let known = roots
+        .last()
+        .is_some_and(|file| hex::encode(sha256(file)) == stated);
     if !known || number(newest) != spec.root.version {
         return Err("its root is another than it says");
     }
@@ -129,7 +129,10 @@ pub(super) fn essence(spec: &TrustRecordSpec) -> Result<(Vec<Bytes>, BTreeMap<Ro
         (Role::Targets, &spec.targets),
     ];
     let mut all = BTreeMap::new();
-    for (role, file) in base.into_iter().filter_map(|(role, file)| Some((role, file.as_ref()?))) {
+    for (role, file) in base
+        .into_iter()
+        .filter_map(|(role, file)| Some((role, file.as_ref()?)))
+    {
         all.insert(role, seen(file)?);
     }
     for (name, file) in &spec.delegations {
@@ -201,7 +204,9 @@ fn unpack_files(packed: &str, seen: &BTreeMap<Role, Seen>) -> Result<BTreeMap<Ro
         let [name, file] = pair else {
             return Err("a file of it has no content");
         };
-        let role = str::from_utf8(name).ok().and_then(|name| name.parse::<Role>().ok());
+        let role = str::from_utf8(name)
+            .ok()
+            .and_then(|name| name.parse::<Role>().ok());
         let role = role.ok_or("a file of it has no role")?;
         let known = seen.get(&role).is_some_and(|seen| seen.sha256 == sha256(file));
         if !known || files.insert(role, file.clone()).is_some() {

@@ -25,7 +25,11 @@ pub(super) fn same(one: &TrustRecordSpec, other: &TrustRecordSpec) -> bool {
 pub(super) fn merged(remembered: &TrustRecordSpec, found: &TrustRecordSpec) -> TrustRecordSpec {
     let (old, new) = (remembered.root.version, found.root.version);
     let (root, timestamp, snapshot) = if old > new {
-        (&remembered.root, remembered.timestamp.clone(), remembered.snapshot.clone())
+        (
+            &remembered.root,
+            remembered.timestamp.clone(),
+            remembered.snapshot.clone(),
+        )
     } else if old < new {
         // The keys of the server may be others now, whose versions begin anew (step 5).
         (&found.root, found.timestamp.clone(), found.snapshot.clone())
@@ -105,22 +109,86 @@ mod tests {
     #[test]
     fn the_higher_version_wins_role_by_role() {
         for (what, remembered, found, merge, covered) in [
-            ("the same", [1, 5, 5, 5, 5], [1, 5, 5, 5, 5], [1, 5, 5, 5, 5], true),
-            ("all newer", [1, 5, 5, 5, 5], [1, 6, 6, 6, 6], [1, 6, 6, 6, 6], true),
-            ("rollback of all", [1, 5, 5, 5, 5], [1, 4, 4, 4, 4], [1, 5, 5, 5, 5], false),
-            ("rollback of one", [1, 5, 5, 5, 5], [1, 6, 6, 6, 4], [1, 6, 6, 6, 5], false),
-            ("omission", [1, 5, 5, 5, 5], [1, 6, 6, 6, 0], [1, 6, 6, 6, 5], false),
-            ("an older root", [2, 1, 1, 5, 5], [1, 9, 9, 6, 5], [2, 1, 1, 6, 5], false),
-            ("keys replaced", [1, 9, 9, 5, 5], [2, 1, 1, 5, 5], [2, 1, 1, 5, 5], true),
-            ("keys just replaced", [1, 9, 9, 5, 5], [2, 0, 0, 5, 5], [2, 0, 0, 5, 5], true),
-            ("rollback behind new keys", [1, 9, 9, 5, 5], [2, 1, 1, 4, 5], [2, 1, 1, 5, 5], false),
-            ("something new", [1, 5, 5, 5, 0], [1, 5, 5, 5, 1], [1, 5, 5, 5, 1], true),
+            (
+                "the same",
+                [1, 5, 5, 5, 5],
+                [1, 5, 5, 5, 5],
+                [1, 5, 5, 5, 5],
+                true,
+            ),
+            (
+                "all newer",
+                [1, 5, 5, 5, 5],
+                [1, 6, 6, 6, 6],
+                [1, 6, 6, 6, 6],
+                true,
+            ),
+            (
+                "rollback of all",
+                [1, 5, 5, 5, 5],
+                [1, 4, 4, 4, 4],
+                [1, 5, 5, 5, 5],
+                false,
+            ),
+            (
+                "rollback of one",
+                [1, 5, 5, 5, 5],
+                [1, 6, 6, 6, 4],
+                [1, 6, 6, 6, 5],
+                false,
+            ),
+            (
+                "omission",
+                [1, 5, 5, 5, 5],
+                [1, 6, 6, 6, 0],
+                [1, 6, 6, 6, 5],
+                false,
+            ),
+            (
+                "an older root",
+                [2, 1, 1, 5, 5],
+                [1, 9, 9, 6, 5],
+                [2, 1, 1, 6, 5],
+                false,
+            ),
+            (
+                "keys replaced",
+                [1, 9, 9, 5, 5],
+                [2, 1, 1, 5, 5],
+                [2, 1, 1, 5, 5],
+                true,
+            ),
+            (
+                "keys just replaced",
+                [1, 9, 9, 5, 5],
+                [2, 0, 0, 5, 5],
+                [2, 0, 0, 5, 5],
+                true,
+            ),
+            (
+                "rollback behind new keys",
+                [1, 9, 9, 5, 5],
+                [2, 1, 1, 4, 5],
+                [2, 1, 1, 5, 5],
+                false,
+            ),
+            (
+                "something new",
+                [1, 5, 5, 5, 0],
+                [1, 5, 5, 5, 1],
+                [1, 5, 5, 5, 1],
+                true,
+            ),
         ] {
             let (remembered, found) = (record(remembered), record(found));
             let mixture = merged(&remembered, &found);
             assert!(same(&mixture, &record(merge)), "{what}: {mixture:?}");
             assert_eq!(covers(&found, &remembered), covered, "{what}");
-            assert_eq!(mixture.files.is_some(), covered, "{what}: nobody vouched for a mixture");
+            assert_eq!(
+                mixture.files.is_some(),
+                covered,
+                "{what}: nobody vouched for a mixture"
+            );
         }
     }
 

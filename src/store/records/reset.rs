@@ -98,7 +98,8 @@ async fn forget(
                 resource_version: marked.metadata.resource_version.clone(),
                 uid: marked.metadata.uid.clone(),
             };
-            api.delete(&name, &DeleteParams::default().preconditions(this)).await
+            api.delete(&name, &DeleteParams::default().preconditions(this))
+                .await
         };
         match timeout_at(Instant::now() + REQUEST * 2, attempt).await {
             Ok(Ok(_)) => return Ok(Some(told(&object))),
@@ -117,15 +118,14 @@ async fn forget(
 
 async fn whoami(client: &Client) -> kube::Result<String> {
     let api: Api<SelfSubjectReview> = Api::all(client.clone());
-    let review = api.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
+    let review = api
+        .create(&PostParams::default(), &SelfSubjectReview::default())
+        .await?;
     let user = review.status.and_then(|status| status.user_info);
     Ok(user.and_then(|user| user.username).unwrap_or_default())
 }
 
-async fn in_time<T>(
-    gun: &Gun,
-    request: impl Future<Output = kube::Result<T>>,
-) -> Result<T, StoreError> {
+async fn in_time<T>(gun: &Gun, request: impl Future<Output = kube::Result<T>>) -> Result<T, StoreError> {
     match timeout_at(Instant::now() + REQUEST * 2, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(failed(gun, error)),
@@ -151,5 +151,9 @@ fn told(object: &DynamicObject) -> Forgotten {
 }
 
 fn said<'a>(object: &'a DynamicObject, pointer: &str) -> &'a str {
-    object.data.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    object
+        .data
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }

@@ -26,12 +26,18 @@ fn names_of_objects_are_readable_and_those_of_a_dns_label() {
     let long = of(&format!("registry.example.com/{}/app", "a_b".repeat(60)));
     for name in [&plain, &long, &of("localhost:5000/a"), &of("[::1]:5000/a")] {
         let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        assert!(name.len() <= 63 && name.bytes().all(|b| letters(b) || b == b'-'), "{name}");
+        assert!(
+            name.len() <= 63 && name.bytes().all(|b| letters(b) || b == b'-'),
+            "{name}"
+        );
         assert!(!name.starts_with('-') && !name.ends_with('-'), "{name}");
     }
     let others = [
         of("registry.example.com/team_app"),
         name("https://other.example.com/", &gun()),
     ];
-    assert!(!others.contains(&plain), "one name, one repository on one server: {others:?}");
+    assert!(
+        !others.contains(&plain),
+        "one name, one repository on one server: {others:?}"
+    );
 }

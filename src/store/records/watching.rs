@@ -94,7 +94,10 @@ impl Records {
         let (gun, spec) = match owned(object) {
             Ok(owned) => owned,
             Err(why) => {
-                error!(name, why, "a trust record is damaged: what it is about is refused");
+                error!(
+                    name,
+                    why, "a trust record is damaged: what it is about is refused"
+                );
                 return;
             }
         };
@@ -112,10 +115,18 @@ impl Records {
     fn gone(&self, object: &DynamicObject, tell: &impl Fn(Change)) {
         let name = object.name_any();
         let note = object.annotations().get(RESET);
-        match self.floor.deleted(&name, object.metadata.uid.as_deref(), note.is_some()) {
+        match self
+            .floor
+            .deleted(&name, object.metadata.uid.as_deref(), note.is_some())
+        {
             Gone::Other => {}
             Gone::Reset(spec) => {
-                warn!(gun = spec.gun, server = spec.server, reset = note, "trust was reset: the repository begins anew");
+                warn!(
+                    gun = spec.gun,
+                    server = spec.server,
+                    reset = note,
+                    "trust was reset: the repository begins anew"
+                );
                 if let Ok(gun) = spec.gun.parse() {
                     let server = spec.server.clone();
                     tell(Change::Reset { server, gun });
@@ -137,7 +148,9 @@ impl Records {
             }
             settled = true;
             for name in self.floor.doubtful() {
-                let Err(error) = self.settle(&name, tell).await else { continue };
+                let Err(error) = self.settle(&name, tell).await else {
+                    continue;
+                };
                 settled = false;
                 if logged.may() {
                     warn!(name, %error, "a trust record is not written back yet");
@@ -148,7 +161,10 @@ impl Records {
 
     /// Finds out what became of a record that is doubted, and writes back what is lost of it.
     async fn settle(&self, name: &str, tell: &impl Fn(Change)) -> Result<(), StoreError> {
-        let Some((known, doubt)) = self.floor.get(name).and_then(|known| Some((known.clone(), known.doubt?)))
+        let Some((known, doubt)) = self
+            .floor
+            .get(name)
+            .and_then(|known| Some((known.clone(), known.doubt?)))
         else {
             return Ok(());
         };
@@ -177,7 +193,8 @@ impl Records {
         if matches!(doubt, Doubt::Unlisted | Doubt::Lower) {
             lost(&known.spec, tell);
             let put_back = found.is_some();
-            self.floor.told(name, if put_back { Doubt::PutBack } else { Doubt::Deleted });
+            self.floor
+                .told(name, if put_back { Doubt::PutBack } else { Doubt::Deleted });
         }
         let spec = TrustRecordSpec {
             verified_at: None,
@@ -185,7 +202,9 @@ impl Records {
         };
         // However many were deleted: they wait for their turns.
         self.writes.turn(Instant::now() + FAR).await;
-        let written = self.write(&object_of(name, &spec, &revision), &gun, patience()).await?;
+        let written = self
+            .write(&object_of(name, &spec, &revision), &gun, patience())
+            .await?;
         let Some(written) = written else {
             return Err(StoreError::Conflict { gun });
         };

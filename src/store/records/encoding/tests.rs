@@ -67,7 +67,11 @@ fn files_that_are_too_large_or_outdated_are_left_out_and_nothing_else_is() {
         ("noise that fits", noise(FILES - 1024), true),
         ("noise that does not", noise(FILES + 1), false),
         ("what compresses well", vec![b'x'; FILES_UNPACKED / 2], true),
-        ("what compresses well, but is large", vec![b'x'; FILES_UNPACKED + 1], false),
+        (
+            "what compresses well, but is large",
+            vec![b'x'; FILES_UNPACKED + 1],
+            false,
+        ),
     ] {
         let mut state = state(5);
         let (file, version) = (Bytes::from(file), 5);
@@ -92,10 +96,11 @@ fn what_must_not_be_forgotten_is_refused_loudly_if_it_does_not_fit() {
             let noise: String = (0..8_u64)
                 .map(|n| hex::encode(sha256(&(version * 8 + n).to_be_bytes())))
                 .collect();
-            Bytes::from(String::from_utf8(root(version).to_vec()).unwrap().replace(
-                "\"expires\"",
-                &format!("\"custom\":\"{noise}\",\"expires\""),
-            ))
+            Bytes::from(
+                String::from_utf8(root(version).to_vec())
+                    .unwrap()
+                    .replace("\"expires\"", &format!("\"custom\":\"{noise}\",\"expires\"")),
+            )
         })
         .collect();
     let mut broad = state(5);
@@ -121,17 +126,38 @@ fn every_object_stays_far_below_what_etcd_takes() {
 fn what_no_replica_writes_is_damaged_and_no_fresh_start() {
     type Lie = fn(&mut TrustRecordSpec);
     let lies: [(Lie, &str); 14] = [
-        (|spec| spec.server = "https://other.example.com/".into(), "of another repository"),
-        (|spec| spec.gun = "registry.example.com/other".into(), "of another repository"),
+        (
+            |spec| spec.server = "https://other.example.com/".into(),
+            "of another repository",
+        ),
+        (
+            |spec| spec.gun = "registry.example.com/other".into(),
+            "of another repository",
+        ),
         (|spec| spec.root.version = 2, "another than it says"),
         (|spec| spec.root.sha256 = "0".repeat(64), "another than it says"),
-        (|spec| spec.root.chain = pack(&[], 1, 99).unwrap(), "another than it says"),
-        (|spec| spec.root.chain = "no base64".into(), "roots cannot be unpacked"),
+        (
+            |spec| spec.root.chain = pack(&[], 1, 99).unwrap(),
+            "another than it says",
+        ),
+        (
+            |spec| spec.root.chain = "no base64".into(),
+            "roots cannot be unpacked",
+        ),
         (|spec| spec.root.chain.truncate(80), "roots cannot be unpacked"),
-        (|spec| spec.root.chain = pack(&[root(1), root(1)], 9999, 9999).unwrap(), "out of order"),
-        (|spec| spec.root.chain = pack(&[Bytes::from("{}")], 9, 99).unwrap(), "root of it cannot be read"),
+        (
+            |spec| spec.root.chain = pack(&[root(1), root(1)], 9999, 9999).unwrap(),
+            "out of order",
+        ),
+        (
+            |spec| spec.root.chain = pack(&[Bytes::from("{}")], 9, 99).unwrap(),
+            "root of it cannot be read",
+        ),
         (|spec| spec.targets.as_mut().unwrap().version = -1, "no version"),
-        (|spec| spec.targets.as_mut().unwrap().sha256 = "zz".into(), "no SHA-256"),
+        (
+            |spec| spec.targets.as_mut().unwrap().sha256 = "zz".into(),
+            "no SHA-256",
+        ),
         (
             |spec| {
                 let file = spec.targets.clone().unwrap();
@@ -139,7 +165,10 @@ fn what_no_replica_writes_is_damaged_and_no_fresh_start() {
             },
             "delegation that cannot be",
         ),
-        (|spec| spec.files = Some("e30=".into()), "files cannot be unpacked"),
+        (
+            |spec| spec.files = Some("e30=".into()),
+            "files cannot be unpacked",
+        ),
         (
             |spec| {
                 let other = [(Role::Targets, Bytes::from("another"))].into();
@@ -158,15 +187,26 @@ fn what_no_replica_writes_is_damaged_and_no_fresh_start() {
 
 #[test]
 fn a_bomb_is_not_unpacked() {
-    let bomb = pack(&[Bytes::from(vec![0; 4 * CHAIN_UNPACKED])], usize::MAX, usize::MAX).unwrap();
+    let bomb = pack(
+        &[Bytes::from(vec![0; 4 * CHAIN_UNPACKED])],
+        usize::MAX,
+        usize::MAX,
+    )
+    .unwrap();
     assert!(bomb.len() < CHAIN);
     assert_eq!(unpack(&bomb, CHAIN, CHAIN_UNPACKED), None);
     let trailed = {
-        let mut packed = BASE64_STANDARD.decode(pack(&[root(1)], 9999, 9999).unwrap()).unwrap();
+        let mut packed = BASE64_STANDARD
+            .decode(pack(&[root(1)], 9999, 9999).unwrap())
+            .unwrap();
         packed.push(0);
         BASE64_STANDARD.encode(packed)
     };
-    assert_eq!(unpack(&trailed, CHAIN, CHAIN_UNPACKED), None, "bytes behind the end");
+    assert_eq!(
+        unpack(&trailed, CHAIN, CHAIN_UNPACKED),
+        None,
+        "bytes behind the end"
+    );
 }
 
 fn any_state() -> impl Strategy<Value = State> {

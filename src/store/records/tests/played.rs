@@ -90,7 +90,12 @@ impl Played {
     }
 
     pub(super) fn object(&self) -> Option<Value> {
-        self.world.lock().unwrap().objects.get(&name(SERVER, &gun())).cloned()
+        self.world
+            .lock()
+            .unwrap()
+            .objects
+            .get(&name(SERVER, &gun()))
+            .cloned()
     }
 
     /// What was asked since the last time.
@@ -199,7 +204,9 @@ impl World {
             return failure(404, &name);
         };
         for member in ["uid", "resourceVersion"] {
-            let differs = wanted.get(member).is_some_and(|value| *value != present["metadata"][member]);
+            let differs = wanted
+                .get(member)
+                .is_some_and(|value| *value != present["metadata"][member]);
             if *method != Method::GET && differs {
                 return failure(409, &name);
             }
@@ -247,7 +254,9 @@ impl World {
     fn tell(&mut self, event: String) {
         match &mut self.lagging {
             Some(held) => held.push(event),
-            None => self.watchers.retain(|watcher| watcher.send(event.clone()).is_ok()),
+            None => self
+                .watchers
+                .retain(|watcher| watcher.send(event.clone()).is_ok()),
         }
     }
 }

@@ -11,8 +11,14 @@ async fn what_one_replica_saves_is_loaded_by_another_and_by_the_next_process() {
     assert!(first.state.is_empty());
     let saved = one.save(SERVER, &gun(), &first, &state(5), soon()).await.unwrap();
     assert_eq!(saved.state, state(5));
-    assert_eq!(api.deaf().load(SERVER, &gun(), soon()).await.unwrap().state, state(5));
-    let other = api.deaf().load("https://other.example.com/", &gun(), soon()).await;
+    assert_eq!(
+        api.deaf().load(SERVER, &gun(), soon()).await.unwrap().state,
+        state(5)
+    );
+    let other = api
+        .deaf()
+        .load("https://other.example.com/", &gun(), soon())
+        .await;
     assert!(other.unwrap().state.is_empty(), "state is per server");
 }
 
@@ -21,12 +27,18 @@ async fn rollback_by_a_slower_replica_conflicts_and_the_higher_version_stays() {
     let api = Played::default();
     let (quick, slow) = (api.deaf(), api.deaf());
     let none = slow.load(SERVER, &gun(), soon()).await.unwrap();
-    let five = quick.save(SERVER, &gun(), &none, &state(5), soon()).await.unwrap();
+    let five = quick
+        .save(SERVER, &gun(), &none, &state(5), soon())
+        .await
+        .unwrap();
     // Neither by making the record, nor by replacing it.
     let late = slow.save(SERVER, &gun(), &none, &state(4), soon()).await;
     assert!(matches!(late, Err(StoreError::Conflict { .. })), "{late:?}");
     let seen = slow.load(SERVER, &gun(), soon()).await.unwrap();
-    quick.save(SERVER, &gun(), &five, &state(7), soon()).await.unwrap();
+    quick
+        .save(SERVER, &gun(), &five, &state(7), soon())
+        .await
+        .unwrap();
     let late = slow.save(SERVER, &gun(), &seen, &state(6), soon()).await;
     assert!(matches!(late, Err(StoreError::Conflict { .. })), "{late:?}");
     let present = slow.load(SERVER, &gun(), soon()).await.unwrap();
@@ -70,7 +82,14 @@ async fn an_outage_of_the_api_server_is_never_a_first_use() {
         assert!(saved.is_err(), "{outage:?}");
     }
     api.fail(None);
-    assert!(records.load(SERVER, &gun(), soon()).await.unwrap().state.is_empty());
+    assert!(
+        records
+            .load(SERVER, &gun(), soon())
+            .await
+            .unwrap()
+            .state
+            .is_empty()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,7 +124,11 @@ async fn only_what_changes_is_written() {
     ] {
         let saved = records.save(SERVER, &gun(), &one, &state, soon()).await;
         assert!(saved.is_ok() || written, "{what}");
-        assert_eq!(api.asked().first().is_some_and(|method| method == "PUT"), written, "{what}");
+        assert_eq!(
+            api.asked().first().is_some_and(|method| method == "PUT"),
+            written,
+            "{what}"
+        );
         api.put(restored(&one));
         api.asked();
     }
@@ -129,7 +152,10 @@ async fn what_others_note_on_an_object_stays_but_for_a_reset_that_did_not_happen
     object["metadata"]["annotations"] = json!({RESET: "{}", "team": "shop"});
     api.put(object);
     let loaded = records.load(SERVER, &gun(), soon()).await.unwrap();
-    records.save(SERVER, &gun(), &loaded, &state(6), soon()).await.unwrap();
+    records
+        .save(SERVER, &gun(), &loaded, &state(6), soon())
+        .await
+        .unwrap();
     let annotations = &api.object().unwrap()["metadata"]["annotations"];
     assert_eq!(*annotations, json!({"team": "shop"}));
 }
@@ -169,7 +195,11 @@ async fn a_damaged_record_is_an_error_and_not_a_fresh_start() {
         .unwrap();
     for (what, pointer, value) in [
         ("no content", "/spec", json!({})),
-        ("another repository's", "/spec/gun", json!("registry.example.com/other")),
+        (
+            "another repository's",
+            "/spec/gun",
+            json!("registry.example.com/other"),
+        ),
         ("no roots", "/spec/root/chain", json!("AAAA")),
     ] {
         let good = api.object().unwrap();
@@ -177,10 +207,16 @@ async fn a_damaged_record_is_an_error_and_not_a_fresh_start() {
         *bad.pointer_mut(pointer).unwrap() = value;
         api.put(bad);
         let loaded = records.load(SERVER, &gun(), soon()).await;
-        assert!(matches!(loaded, Err(StoreError::Damaged { .. })), "{what}: {loaded:?}");
+        assert!(
+            matches!(loaded, Err(StoreError::Damaged { .. })),
+            "{what}: {loaded:?}"
+        );
         api.put(good);
     }
-    assert_eq!(records.load(SERVER, &gun(), soon()).await.unwrap().state, state(5));
+    assert_eq!(
+        records.load(SERVER, &gun(), soon()).await.unwrap().state,
+        state(5)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,10 +226,22 @@ async fn writes_beyond_the_rate_wait_within_their_deadline() {
     let mut record = Record::default();
     let begun = Instant::now();
     for n in 1..=60 {
-        record = records.save(SERVER, &gun(), &record, &state(n), soon()).await.unwrap();
+        record = records
+            .save(SERVER, &gun(), &record, &state(n), soon())
+            .await
+            .unwrap();
     }
-    assert!(begun.elapsed() >= Duration::from_millis(1_000), "{:?}", begun.elapsed());
-    let hurried = records.save(SERVER, &gun(), &record, &state(61), Instant::now()).await;
-    assert!(matches!(hurried, Err(StoreError::Throttled { .. })), "{hurried:?}");
+    assert!(
+        begun.elapsed() >= Duration::from_millis(1_000),
+        "{:?}",
+        begun.elapsed()
+    );
+    let hurried = records
+        .save(SERVER, &gun(), &record, &state(61), Instant::now())
+        .await;
+    assert!(
+        matches!(hurried, Err(StoreError::Throttled { .. })),
+        "{hurried:?}"
+    );
     assert_eq!(api.asked().len(), 60);
 }

@@ -66,7 +66,9 @@ async fn rollback_by_restoring_an_older_record_is_told_and_undone() {
     let (api, [(one, mut told), _]) = two().await;
     let old = api.object().unwrap();
     let loaded = one.load(SERVER, &gun(), soon()).await.unwrap();
-    one.save(SERVER, &gun(), &loaded, &state(6), soon()).await.unwrap();
+    one.save(SERVER, &gun(), &loaded, &state(6), soon())
+        .await
+        .unwrap();
     api.put(old);
     lost(&mut told).await;
     becomes(&api, 6).await;
@@ -101,15 +103,22 @@ async fn events_that_come_late_are_no_loss() {
     let (api, [(one, mut told_one), (two, _told_two)]) = two().await;
     api.lag(true);
     let loaded = one.load(SERVER, &gun(), soon()).await.unwrap();
-    one.save(SERVER, &gun(), &loaded, &state(6), soon()).await.unwrap();
+    one.save(SERVER, &gun(), &loaded, &state(6), soon())
+        .await
+        .unwrap();
     let loaded = two.load(SERVER, &gun(), soon()).await.unwrap();
-    two.save(SERVER, &gun(), &loaded, &state(7), soon()).await.unwrap();
+    two.save(SERVER, &gun(), &loaded, &state(7), soon())
+        .await
+        .unwrap();
     assert_eq!(version(&one.load(SERVER, &gun(), soon()).await.unwrap().state), 7);
     api.asked();
     api.lag(false);
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(told_one.try_recv().is_err(), "it knew already");
-    assert!(api.asked().iter().all(|method| method == "GET"), "nothing is written");
+    assert!(
+        api.asked().iter().all(|method| method == "GET"),
+        "nothing is written"
+    );
     becomes(&api, 7).await;
 }
 
@@ -137,7 +146,12 @@ async fn a_reset_is_believed_by_all_and_the_repository_begins_anew() {
     let forgotten = reset(&api.client(), None, &gun(), &note).await.unwrap();
     assert_eq!(forgotten.len(), 1);
     assert_eq!((forgotten[0].server.as_str(), forgotten[0].roots), (SERVER, 1));
-    assert!(forgotten[0].versions.contains(&("targets/releases".to_owned(), 5)), "{forgotten:?}");
+    assert!(
+        forgotten[0]
+            .versions
+            .contains(&("targets/releases".to_owned(), 5)),
+        "{forgotten:?}"
+    );
     let told = Change::Reset {
         server: SERVER.to_owned(),
         gun: gun(),
@@ -166,8 +180,14 @@ async fn a_reset_says_who_when_and_why_before_it_deletes() {
     };
     reset(&api.client(), Some(SERVER), &gun(), &note).await.unwrap();
     assert_eq!(api.asked(), ["PATCH", "DELETE"]);
-    let deleted = api.held().into_iter().find(|event| event["type"] == "DELETED").unwrap();
-    let said = deleted["object"]["metadata"]["annotations"][RESET].as_str().unwrap();
+    let deleted = api
+        .held()
+        .into_iter()
+        .find(|event| event["type"] == "DELETED")
+        .unwrap();
+    let said = deleted["object"]["metadata"]["annotations"][RESET]
+        .as_str()
+        .unwrap();
     let said: serde_json::Value = serde_json::from_str(said).unwrap();
     assert_eq!(
         said,
