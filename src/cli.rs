@@ -105,7 +105,9 @@ mod tests {
 
     #[test]
     fn every_flag_has_an_environment_variable_of_its_own_name() {
-        for command in Cli::command().get_subcommands() {
+        let cli = Cli::command();
+        let nested = cli.get_subcommands().flat_map(clap::Command::get_subcommands);
+        for command in cli.get_subcommands().chain(nested) {
             for flag in command
                 .get_arguments()
                 .filter(|flag| flag.get_long().is_some_and(|name| name != "help"))

@@ -51,7 +51,12 @@ struct Reset {
     #[command(flatten)]
     place: Place,
     /// How to reach the API server [default: KUBECONFIG, else the service account of the pod]
-    #[arg(long, value_name = "FILE", requires = "kube", env = "COUNTERSIGN_KUBECONFIG")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "state_dir",
+        env = "COUNTERSIGN_KUBECONFIG"
+    )]
     kubeconfig: Option<PathBuf>,
     /// Base URL of the trust server to forget it on [default: all]
     #[arg(
@@ -62,7 +67,12 @@ struct Reset {
     )]
     trust_server: Option<Url>,
     /// Why, for the log of the replicas and the audit log of the cluster; at most 256 characters
-    #[arg(long, value_name = "TEXT", requires = "kube", env = "COUNTERSIGN_REASON")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        conflicts_with = "state_dir",
+        env = "COUNTERSIGN_REASON"
+    )]
     reason: Option<String>,
     /// How to print what was forgotten
     #[arg(long, value_enum, default_value_t = Output::Text, env = "COUNTERSIGN_OUTPUT")]

@@ -161,22 +161,18 @@ impl Records {
         }
         let name = name(server, gun);
         let object = object_of(&name, &spec, &loaded.revision);
-        match self.write(&object, gun, deadline).await? {
-            Some(written) => {
-                self.floor.take(&name, written.metadata.uid.as_deref(), &spec);
-                Ok(Record {
-                    state,
-                    revision: Revision::Object(Box::new(written.metadata)),
-                })
-            }
-            None => {
-                let present = self.load(server, gun, deadline).await?;
-                if present.state.roots == state.roots && present.state.seen == state.seen {
-                    Ok(present)
-                } else {
-                    Err(StoreError::Conflict { gun: gun.clone() })
-                }
-            }
+        if let Some(written) = self.write(&object, gun, deadline).await? {
+            self.floor.take(&name, written.metadata.uid.as_deref(), &spec);
+            return Ok(Record {
+                state,
+                revision: Revision::Object(Box::new(written.metadata)),
+            });
+        }
+        let present = self.load(server, gun, deadline).await?;
+        if present.state.roots == state.roots && present.state.seen == state.seen {
+            Ok(present)
+        } else {
+            Err(StoreError::Conflict { gun: gun.clone() })
         }
     }
 

@@ -148,12 +148,7 @@ impl Default for Metrics {
                 "Images admitted on metadata that could not be refreshed",
                 Counter::default(),
             ),
-            trust_records_lost: add(
-                r,
-                "trust_records_lost",
-                "Trust records that were deleted or put back without a reset",
-                Counter::default(),
-            ),
+            trust_records_lost: add(r, "trust_records_lost", "Trust records lost", Counter::default()),
             policy_ready: add(r, "policy_ready", "Whether policies are loaded", Gauge::default()),
             policy_reloads: add(
                 r,

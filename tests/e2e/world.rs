@@ -69,7 +69,7 @@ pub(crate) fn install_definitions() {
         cluster().kubectl_ok(&["apply", "--server-side", "-f", crds]);
         cluster().kubectl_ok(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]);
     });
-    *INSTALLED
+    LazyLock::force(&INSTALLED);
 }
 
 /// The policy that every webhook of the tests serves.

@@ -1,5 +1,6 @@
 //! Which of two records knows more (notary-v1 §5.7): versions only rise, and the higher one wins.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::resource::{SeenFile, TrustRecordSpec};
@@ -23,22 +24,19 @@ pub(super) fn same(one: &TrustRecordSpec, other: &TrustRecordSpec) -> bool {
 ///
 /// It has no files and was not verified, unless it is `found`: nobody has vouched for the mixture.
 pub(super) fn merged(remembered: &TrustRecordSpec, found: &TrustRecordSpec) -> TrustRecordSpec {
-    let (old, new) = (remembered.root.version, found.root.version);
-    let (root, timestamp, snapshot) = if old > new {
-        (
+    let (root, timestamp, snapshot) = match remembered.root.version.cmp(&found.root.version) {
+        Ordering::Greater => (
             &remembered.root,
             remembered.timestamp.clone(),
             remembered.snapshot.clone(),
-        )
-    } else if old < new {
+        ),
         // The keys of the server may be others now, whose versions begin anew (step 5).
-        (&found.root, found.timestamp.clone(), found.snapshot.clone())
-    } else {
-        (
+        Ordering::Less => (&found.root, found.timestamp.clone(), found.snapshot.clone()),
+        Ordering::Equal => (
             &found.root,
             higher(remembered.timestamp.as_ref(), found.timestamp.as_ref()),
             higher(remembered.snapshot.as_ref(), found.snapshot.as_ref()),
-        )
+        ),
     };
     let mut merged = TrustRecordSpec {
         root: root.clone(),

@@ -57,10 +57,7 @@ mod tests {
             assert!(writes.turn(late).await);
         }
         let took = begun.elapsed();
-        assert!(
-            (Duration::from_millis(1000)..Duration::from_millis(1020)).contains(&took),
-            "{took:?}"
-        );
+        assert!((PACE * 10..PACE * 11).contains(&took), "{took:?}");
         assert!(!writes.turn(Instant::now()).await, "no turn in time");
         tokio::time::advance(PACE * BURST * 2).await;
         for _ in 0..BURST {

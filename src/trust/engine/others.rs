@@ -17,9 +17,11 @@ impl Trust {
         let Keeper::Cluster(records) = &self.engine.store else {
             return stop.cancelled().await;
         };
-        let watching = records.watch(|change| match change {
-            Change::Listed => listed(),
-            change => self.engine.learn(&change),
+        let watching = records.watch(|change| {
+            if change == Change::Listed {
+                listed();
+            }
+            self.engine.learn(&change);
         });
         stop.run_until_cancelled(watching).await;
     }

@@ -231,11 +231,7 @@ async fn writes_beyond_the_rate_wait_within_their_deadline() {
             .await
             .unwrap();
     }
-    assert!(
-        begun.elapsed() >= Duration::from_millis(1_000),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
     let hurried = records
         .save(SERVER, &gun(), &record, &state(61), Instant::now())
         .await;

@@ -158,9 +158,9 @@ async fn a_reset_is_believed_by_all_and_the_repository_begins_anew() {
     };
     assert_eq!(told_one.recv().await.as_ref(), Some(&told));
     assert_eq!(told_two.recv().await.as_ref(), Some(&told));
-    let none = one.load(SERVER, &gun(), soon()).await.unwrap();
-    assert!(none.state.is_empty());
-    one.save(SERVER, &gun(), &none, &state(1), soon()).await.unwrap();
+    let anew = one.load(SERVER, &gun(), soon()).await.unwrap();
+    assert!(anew.state.is_empty());
+    one.save(SERVER, &gun(), &anew, &state(1), soon()).await.unwrap();
     let loaded = two.load(SERVER, &gun(), soon()).await.unwrap();
     assert_eq!(version(&loaded.state), 1);
     tokio::time::sleep(Duration::from_secs(60)).await;
