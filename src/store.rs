@@ -6,6 +6,7 @@
 //! forgetting is how rollbacks succeed.
 
 mod error;
+mod record;
 pub mod records;
 
 use std::collections::BTreeMap;
@@ -16,11 +17,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kube::core::ObjectMeta;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use tokio::task::spawn_blocking;
 
 pub use error::StoreError;
+use record::Revision;
+pub use record::{Forgotten, Record};
 
 use crate::reference::Gun;
 use crate::tuf::{Role, Seen, State};
@@ -52,37 +54,6 @@ pub struct Store {
     durable: bool,
     /// Whether the database was made by this very opening.
     new: bool,
-}
-
-/// A repository's state as it was loaded, and which revision of it that was.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Record {
-    /// What was remembered.
-    pub state: State,
-    revision: Revision,
-}
-
-/// Which of its revisions a record is, so that none is put in the place of another than it was derived from.
-#[derive(Clone, Debug, Default, PartialEq)]
-enum Revision {
-    /// Nothing is stored.
-    #[default]
-    None,
-    /// Of a row; the first is 1.
-    Row(u64),
-    /// Of an object: its metadata, with the version that the API server gave it.
-    Object(Box<ObjectMeta>),
-}
-
-impl Record {
-    /// The revision of the row; zero if there is none.
-    const fn row(&self) -> u64 {
-        if let Revision::Row(number) = self.revision {
-            number
-        } else {
-            0
-        }
-    }
 }
 
 impl Store {
@@ -249,17 +220,6 @@ impl Store {
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What was remembered of a repository, for the record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forgotten {
-    /// Base URL of the trust server.
-    pub server: String,
-    /// Roots in the chain; none if it could not be read.
-    pub roots: i64,
-    /// Each role and the highest version seen of it.
-    pub versions: Vec<(String, i64)>,
 }
 
 fn remembered(

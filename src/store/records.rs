@@ -3,7 +3,7 @@
 //! ```text
 //!            load: GET, strongly consistent ─▶ decode ─▶ held against the floor ─▶ Record
 //!            save: encode ─▶ a turn ─▶ POST or PUT of the version that was loaded ─▶ floor
-//! other replicas ─ watch ─▶ floor ─▶ Change: advanced, reset, lost (and written back)
+//! other replicas ─ watch ─▶ floor ─▶ Change: reset, lost (and written back)
 //! ```
 //!
 //! The floor is what this replica has seen. It is lowered by an audited reset only: whatever else takes a record away or
@@ -30,7 +30,7 @@ pub use reset::{Note, reset};
 pub use watching::Change;
 
 use encoding::{decode, encode, kept};
-use floor::{Floor, Sight};
+use floor::Floor;
 use rate::Writes;
 use resource::{TrustRecord, TrustRecordSpec};
 
@@ -122,7 +122,7 @@ impl Records {
         })
         .await;
         let state = state.map_err(damaged)?;
-        if self.floor.take(name, object.metadata.uid.as_deref(), &spec) == Sight::Less {
+        if !self.floor.take(name, object.metadata.uid.as_deref(), &spec) {
             return Ok(None);
         }
         Ok(Some(Record {

@@ -2,6 +2,7 @@
 
 mod ask;
 mod others;
+mod outage;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -23,7 +24,6 @@ use super::keeper::Keeper;
 use super::memory::{Failure, Key, Known, Memory};
 use super::options::Options;
 use super::outcome::{Kind, Pinned, Refusal, Source};
-use super::remote::Remote;
 use super::servers::Servers;
 use super::turns::Turns;
 use super::verifier::{Fault, Notary, VerifierError};
@@ -220,7 +220,7 @@ impl Engine {
         let gun = image.gun();
         let key = (notary.number, gun.clone());
         self.memory.touch(&key);
-        let fresh = self.fresh(&key);
+        let fresh = self.fresh(&key, notary);
         if let Some(known) = &fresh {
             let resolved = self.resolve(image, notary, known);
             if resolved.is_ok() || known.younger_than(RECHECK) {
@@ -263,11 +263,15 @@ impl Engine {
     }
 
     /// What was verified lately enough to be believed without asking.
-    fn fresh(&self, key: &Key) -> Option<Known> {
+    fn fresh(&self, key: &Key, notary: &Notary) -> Option<Known> {
         let known = self
             .memory
             .known(key)
             .filter(|known| known.younger_than(self.options.fresh_for))?;
+        let server = Servers::name(&notary.policy, &key.1)?;
+        if self.store.knows_better(&server, &key.1, known.timestamp) {
+            return None;
+        }
         let now = self.options.clock.now().ok()?;
         (now < known.collection.expires()).then_some(known)
     }
@@ -276,59 +280,6 @@ impl Engine {
         let failure = self.memory.failure(key, RETRY_OUTAGE)?;
         let lately = if failure.outage { RETRY_OUTAGE } else { RECHECK };
         (failure.at.elapsed() < lately).then_some(failure)
-    }
-
-    /// Verified metadata that may serve because its server cannot be reached, and its age (design §9.5).
-    async fn stale(
-        self: &Arc<Self>,
-        key: &Key,
-        notary: &Arc<Notary>,
-        failure: &Failure,
-        deadline: Instant,
-    ) -> Option<(Known, Duration)> {
-        if !failure.outage || notary.max_staleness().is_zero() {
-            return None;
-        }
-        let now = self.options.clock.now().ok()?;
-        let known = match self.newest_known(key, notary, deadline).await {
-            Some(known) => known,
-            None => timeout_at(deadline, self.replay(notary, &key.1, now))
-                .await
-                .ok()??,
-        };
-        let expires = known.collection.expires();
-        let age = age_in_outage(known.verified_at, expires, now, notary.max_staleness())?;
-        Some((known, age))
-    }
-
-    /// What is in memory, unless somebody has seen more since.
-    async fn newest_known(&self, key: &Key, notary: &Notary, deadline: Instant) -> Option<Known> {
-        let known = self.memory.known(key)?;
-        let server = Servers::name(&notary.policy, &key.1)?;
-        let newest = self
-            .store
-            .remembers(&server, &key.1, known.timestamp, deadline)
-            .await;
-        newest.is_ok_and(|newest| newest).then_some(known)
-    }
-
-    /// Verifies again what the store kept, after a restart during an outage.
-    async fn replay(&self, notary: &Notary, gun: &Gun, now: Timestamp) -> Option<Known> {
-        let since = now.checked_sub(notary.max_staleness()).ok()?;
-        let deadline = Instant::now() + self.options.timeout;
-        let _turn = self.turns.take(notary.names_server(), deadline).await?;
-        let connection = self.servers.of(&notary.policy, gun).ok()?;
-        let remote = Remote {
-            connection: &connection,
-            store: &self.store,
-        };
-        let verified = remote
-            .replay(self.task(notary, gun, now), since, deadline)
-            .await?;
-        let verified_at = verified.state.verified_at?;
-        let known = Known::of(verified, verified_at, None)?;
-        self.memory.keep(&(notary.number, gun.clone()), known.clone());
-        Some(known)
     }
 
     /// What the repository says of the image.
@@ -365,18 +316,6 @@ impl Engine {
             now,
         }
     }
-}
-
-/// The age of metadata that may serve in an outage: at most `most`, and never past its expiry. What was verified in the
-/// future was verified by a clock that was wrong, and its age is unknown.
-fn age_in_outage(
-    verified_at: Timestamp,
-    expires: Timestamp,
-    now: Timestamp,
-    most: Duration,
-) -> Option<Duration> {
-    let age = Duration::try_from(now.duration_since(verified_at)).ok()?;
-    (age <= most && now < expires).then_some(age)
 }
 
 fn source(notary: &Notary, gun: &Gun) -> Source {
@@ -416,27 +355,5 @@ fn settle(
                 .map(|tag| known.collection.similar(tag))
                 .unwrap_or_default(),
         }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metadata_serves_in_an_outage_within_its_staleness_and_before_its_expiry() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let most = Duration::from_secs(100);
-        for (what, now, expires, age) in [
-            ("just verified", 1_000, 2_000, Some(0)),
-            ("as stale as allowed", 1_100, 2_000, Some(100)),
-            ("too stale", 1_101, 2_000, None),
-            ("not yet expired", 1_050, 1_051, Some(50)),
-            ("expired", 1_050, 1_050, None),
-            ("verified in the future", 999, 2_000, None),
-        ] {
-            let found = age_in_outage(at(1_000), at(expires), at(now), most);
-            assert_eq!(found, age.map(Duration::from_secs), "{what}");
-        }
     }
 }

@@ -70,6 +70,14 @@ impl Keeper {
         }
     }
 
+    /// Whether another replica is known to have seen another timestamp than the one with that hash. Costs no request.
+    pub(super) fn knows_better(&self, server: &str, gun: &Gun, timestamp: [u8; 32]) -> bool {
+        match self {
+            Self::Local(_) => false,
+            Self::Cluster(records) => !records.remembers(server, gun, timestamp),
+        }
+    }
+
     /// Whether the timestamp with that hash is the newest that anybody has told of. In a cluster the others have told of
     /// it if the watch has brought it, so that what is warm costs no request.
     pub(super) async fn remembers(

@@ -48,8 +48,6 @@ pub(super) struct Known {
     pub(super) confirmed_at: Timestamp,
     /// When this process last asked the server; never, if it was verified from the store alone.
     pub(super) asked: Option<Instant>,
-    /// Whether somebody has seen more since: then the server has to be asked before this is believed again.
-    pub(super) outdated: bool,
     /// What was believed until the latest change.
     pub(super) before: Option<Before>,
 }
@@ -72,7 +70,6 @@ impl Known {
             verified_at: at,
             confirmed_at: at,
             asked,
-            outdated: false,
             before: None,
         })
     }
@@ -81,7 +78,7 @@ impl Known {
     fn replacing(self, old: Option<Known>, fresh_for: Duration) -> Self {
         let before = match old {
             Some(old) if old.timestamp == self.timestamp => old.before,
-            Some(old) if old.asked_within(fresh_for) => Some(Before {
+            Some(old) if old.younger_than(fresh_for) => Some(Before {
                 collection: old.collection,
                 replaced: Instant::now(),
             }),
@@ -93,12 +90,8 @@ impl Known {
         }
     }
 
-    /// Whether the server was asked less than `age` ago, and nobody has seen more since.
+    /// Whether the server was asked less than `age` ago.
     pub(super) fn younger_than(&self, age: Duration) -> bool {
-        !self.outdated && self.asked_within(age)
-    }
-
-    fn asked_within(&self, age: Duration) -> bool {
         self.asked.is_some_and(|asked| asked.elapsed() < age)
     }
 }
@@ -171,20 +164,6 @@ impl Memory {
     /// Keeps what was verified from the store, for as long as the server is away.
     pub(super) fn keep(&self, key: &Key, known: Known) {
         self.known.insert(key.clone(), known);
-    }
-
-    /// Notes that somebody has seen another timestamp than this: gives whether that is news.
-    pub(super) fn outdate(&self, key: &Key, timestamp: Option<[u8; 32]>) -> bool {
-        let known = self.known.get(key);
-        let Some(known) = known.filter(|known| Some(known.timestamp) != timestamp) else {
-            return false;
-        };
-        let outdated = Known {
-            outdated: true,
-            ..known
-        };
-        self.known.insert(key.clone(), outdated);
-        true
     }
 
     /// Forgets a repository, also why the last look failed.

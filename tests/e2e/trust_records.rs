@@ -52,16 +52,18 @@ impl Restorable {
     }
 
     /// Puts its repositories under a policy of the cluster, in a namespace of the same name.
-    fn govern(&self) {
+    fn govern(&self, max_staleness: &str) {
         install_definitions();
         let name = self.authority.name;
         cluster().namespace(name, &[]);
         let rule = json!({"images": ["**"], "verify": {"anyOf": [name]}});
+        let mut verifier = verifier(&self.authority);
+        verifier["notary"]["maxStaleness"] = json!(max_staleness);
         cluster().create(&json!({
             "apiVersion": "countersign.dev/v1alpha1", "kind": "ClusterTrustPolicy", "metadata": {"name": name},
             "spec": {
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
-                "verifiers": [verifier(&self.authority)], "rules": [rule],
+                "verifiers": [verifier], "rules": [rule],
             },
         }));
     }
@@ -156,7 +158,7 @@ fn reset(gun: &str, more: &[&str]) -> std::process::Output {
 #[test]
 fn rollback_is_refused_by_another_replica_and_after_all_have_restarted_until_a_reset() {
     let server = Restorable::start("records");
-    server.govern();
+    server.govern("0s");
     let repository = server.repository("shared");
     let image = |tag: &str, digest: &str| format!("{}:{tag}@{digest}", repository.gun);
     let old = image("1.0", &trust().release(&repository, "1.0", "old", None));
@@ -222,7 +224,7 @@ fn rollback_is_refused_by_another_replica_and_after_all_have_restarted_until_a_r
 #[test]
 fn a_deleted_record_is_told_and_written_back_and_no_edit_takes_a_version_back() {
     let server = Restorable::start("deleted");
-    server.govern();
+    server.govern("0s");
     let repository = server.repository("app");
     let digest = trust().release(&repository, "1.0", "deleted", None);
     let image = format!("{}:1.0@{digest}", repository.gun);
@@ -310,6 +312,28 @@ fn a_deleted_record_is_told_and_written_back_and_no_edit_takes_a_version_back() 
         timestamp,
         "{json}"
     );
+}
+
+#[test]
+fn an_outage_of_the_trust_server_is_bridged_though_all_replicas_restart() {
+    let server = Restorable::start("bridged");
+    server.govern("12h");
+    let (known, unknown) = (server.repository("known"), server.repository("unknown"));
+    let image = |of: &Publisher| {
+        let digest = trust().release(of, "1.0", &of.gun, None);
+        format!("{}:1.0@{digest}", of.gun)
+    };
+    let (known, unknown) = (image(&known), image(&unknown));
+    let mut first = replica("bridged-1");
+    assert_eq!(server.verdict(&first, &known), None);
+    first.process.terminate();
+    assert!(first.process.wait(END).success());
+    server.authority.server.kill();
+    let second = replica("bridged-2");
+    assert_eq!(server.verdict(&second, &known), None);
+    assert_eq!(counted(&second, "countersign_stale_served_total"), 1);
+    let refusal = server.verdict(&second, &unknown).unwrap();
+    assert!(refusal.contains("could not be verified"), "{refusal}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
-use super::order::{covers, merged, same};
+use super::order::{covers, merged};
 use super::resource::TrustRecordSpec;
 
 /// What is remembered of all records, by the names of the objects.
@@ -42,17 +42,6 @@ pub(super) enum Doubt {
     PutBack,
 }
 
-/// What an object means that was read.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Sight {
-    /// Nothing new.
-    Same,
-    /// More than was known.
-    More,
-    /// Less than is remembered.
-    Less,
-}
-
 /// What the deletion of an object means.
 #[derive(Debug)]
 pub(super) enum Gone {
@@ -77,15 +66,12 @@ impl Floor {
         self.lock().get(name).cloned()
     }
 
-    /// Takes in an object that was read or written just now. Less than is remembered changes nothing.
-    pub(super) fn take(&self, name: &str, uid: Option<&str>, spec: &TrustRecordSpec) -> Sight {
+    /// Takes in an object that was read or written just now. False if more is remembered; then nothing changes.
+    pub(super) fn take(&self, name: &str, uid: Option<&str>, spec: &TrustRecordSpec) -> bool {
         let mut entries = self.lock();
-        let known = entries.get(name);
-        let sight = match known {
-            Some(known) if !covers(spec, &known.spec) => return Sight::Less,
-            Some(known) if same(spec, &known.spec) => Sight::Same,
-            Some(_) | None => Sight::More,
-        };
+        if entries.get(name).is_some_and(|known| !covers(spec, &known.spec)) {
+            return false;
+        }
         let entry = Entry {
             spec: Arc::new(TrustRecordSpec {
                 files: None,
@@ -97,12 +83,13 @@ impl Floor {
         entries.insert(name.to_owned(), entry);
         drop(entries);
         self.changed.send_replace(());
-        sight
+        true
     }
 
-    /// Adds what is told of an object that holds less than is remembered to what is remembered, and doubts it.
-    pub(super) fn lower(&self, name: &str, spec: &TrustRecordSpec) {
+    /// Doubts an object that holds less than is remembered. What it knows better is remembered too.
+    pub(super) fn lower(&self, name: &str, uid: Option<&str>, spec: &TrustRecordSpec) {
         if let Some(known) = self.lock().get_mut(name) {
+            known.uid = uid.map(str::to_owned);
             known.spec = Arc::new(merged(&known.spec, spec));
             known.doubt.get_or_insert(Doubt::Lower);
         }
@@ -144,8 +131,9 @@ impl Floor {
     /// Doubts all that a complete list did not have.
     pub(super) fn listed(&self, names: &HashSet<String>) {
         for (name, known) in self.lock().iter_mut() {
-            if !names.contains(name) {
-                known.doubt.get_or_insert(Doubt::Unlisted);
+            let told = matches!(known.doubt, Some(Doubt::Deleted | Doubt::PutBack));
+            if !names.contains(name) && !told {
+                known.doubt = Some(Doubt::Unlisted);
             }
         }
         self.doubted.notify_one();

@@ -14,10 +14,10 @@ use kube::runtime::watcher::{self, Event, watcher};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, error, info, warn};
 
-use super::floor::{Doubt, Gone, Sight};
+use super::floor::{Doubt, Gone};
 use super::order::merged;
 use super::resource::TrustRecordSpec;
-use super::{RESET, Records, encoding, name, object_of, spec_of, timestamp_of};
+use super::{RESET, Records, encoding, name, object_of, spec_of};
 use crate::reference::Gun;
 use crate::store::{Revision, StoreError};
 
@@ -33,15 +33,6 @@ const LOGGED: Duration = Duration::from_secs(60);
 pub enum Change {
     /// All records that there were have been seen.
     Listed,
-    /// Another replica has seen more of a repository.
-    Advanced {
-        /// Base URL of the trust server.
-        server: String,
-        /// The repository.
-        gun: Gun,
-        /// SHA-256 of its newest timestamp.
-        timestamp: Option<[u8; 32]>,
-    },
     /// A repository's trust was reset: it begins anew.
     Reset {
         /// Base URL of the trust server.
@@ -72,13 +63,13 @@ impl Records {
                 Some(Ok(Event::Init)) => listed.clear(),
                 Some(Ok(Event::InitApply(object))) => {
                     listed.insert(object.name_any());
-                    self.seen(&object, tell);
+                    self.seen(&object);
                 }
                 Some(Ok(Event::InitDone)) => {
                     self.floor.listed(&listed);
                     tell(Change::Listed);
                 }
-                Some(Ok(Event::Apply(object))) => self.seen(&object, tell),
+                Some(Ok(Event::Apply(object))) => self.seen(&object),
                 Some(Ok(Event::Delete(object))) => self.gone(&object, tell),
                 Some(Err(error)) if logged.may() => {
                     warn!(what = "trustrecords", %error, "a watch failed and is begun again: what was seen last stays in force");
@@ -89,9 +80,9 @@ impl Records {
         }
     }
 
-    fn seen(&self, object: &DynamicObject, tell: &impl Fn(Change)) {
+    fn seen(&self, object: &DynamicObject) {
         let name = object.name_any();
-        let (gun, spec) = match owned(object) {
+        let (_, spec) = match owned(object) {
             Ok(owned) => owned,
             Err(why) => {
                 error!(
@@ -101,14 +92,9 @@ impl Records {
                 return;
             }
         };
-        match self.floor.take(&name, object.metadata.uid.as_deref(), &spec) {
-            Sight::Same => {}
-            Sight::More => tell(Change::Advanced {
-                timestamp: timestamp_of(&spec),
-                server: spec.server,
-                gun,
-            }),
-            Sight::Less => self.floor.lower(&name, &spec),
+        let uid = object.metadata.uid.as_deref();
+        if !self.floor.take(&name, uid, &spec) {
+            self.floor.lower(&name, uid, &spec);
         }
     }
 
@@ -183,9 +169,11 @@ impl Records {
                     why,
                 };
                 let (_, spec) = owned(object).map_err(damaged)?;
-                if self.floor.take(name, object.metadata.uid.as_deref(), &spec) != Sight::Less {
+                let uid = object.metadata.uid.as_deref();
+                if self.floor.take(name, uid, &spec) {
                     return Ok(());
                 }
+                self.floor.lower(name, uid, &spec);
                 let revision = Revision::Object(Box::new(object.metadata.clone()));
                 (merged(&known.spec, &spec), revision)
             }

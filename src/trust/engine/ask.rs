@@ -161,7 +161,6 @@ impl Engine {
         Some(Known {
             verified_at: now,
             asked: Some(Instant::now()),
-            outdated: false,
             confirmed_at,
             ..known
         })

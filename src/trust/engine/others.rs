@@ -1,7 +1,7 @@
 //! What other replicas have seen, and what an administrator has reset.
 
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::info;
 
 use super::super::keeper::Keeper;
 use super::super::memory::Key;
@@ -11,8 +11,8 @@ use crate::reference::Gun;
 use crate::store::records::Change;
 
 impl Trust {
-    /// Follows what the other replicas of a cluster see until `stop`, so that what one of them knows counts for all at
-    /// once. Calls `listed` when all that was remembered has been seen. Where memory is local there are no others.
+    /// Follows what the other replicas of a cluster see until `stop`, so that what one of them knows counts for all: what
+    /// is in memory is believed only as long as nobody has seen more. Calls `listed` when all that was remembered has been seen. Where memory is local there are no others.
     pub async fn follow(self, stop: CancellationToken, listed: impl Fn()) {
         let Keeper::Cluster(records) = &self.engine.store else {
             return stop.cancelled().await;
@@ -32,17 +32,6 @@ impl Engine {
         match change {
             Change::Listed => {}
             Change::Lost => self.metrics.trust_record_lost(),
-            Change::Advanced {
-                server,
-                gun,
-                timestamp,
-            } => {
-                for key in self.views(server, gun) {
-                    if self.memory.outdate(&key, *timestamp) {
-                        debug!(%gun, server, "another replica has seen more: asked again at once");
-                    }
-                }
-            }
             Change::Reset { server, gun } => {
                 for key in self.views(server, gun) {
                     self.memory.forget(&key);

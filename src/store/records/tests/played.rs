@@ -38,6 +38,8 @@ struct World {
     /// Events that are held back: the watch lags.
     lagging: Option<Vec<String>>,
     outage: Option<Outage>,
+    /// Whether a replica writes right after the next patch.
+    meddling: bool,
     /// Method and name of every request that was answered, watches and lists aside.
     log: Vec<String>,
 }
@@ -87,6 +89,11 @@ impl Played {
 
     pub(super) fn fail(&self, outage: Option<Outage>) {
         self.world.lock().unwrap().outage = outage;
+    }
+
+    /// A replica writes right after the next patch.
+    pub(super) fn meddle(&self) {
+        self.world.lock().unwrap().meddling = true;
     }
 
     pub(super) fn object(&self) -> Option<Value> {
@@ -221,6 +228,9 @@ impl World {
             Method::PATCH => {
                 json_patch::merge(&mut present, &sent);
                 self.store(&mut present);
+                if std::mem::take(&mut self.meddling) {
+                    self.store(&mut present.clone());
+                }
             }
             Method::DELETE => self.remove(&name),
             _ => unreachable!("{method}"),

@@ -14,10 +14,9 @@ async fn two() -> (Played, [(std::sync::Arc<Records>, Told); 2]) {
     one.save(SERVER, &gun(), &Record::default(), &state(5), soon())
         .await
         .unwrap();
-    told_two.recv().await.unwrap();
-    // An event may be here before the answer to the write that it tells of.
+    // Until the watches have told.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    while told_one.try_recv().is_ok() {}
+    assert!(told_one.try_recv().is_err() && told_two.try_recv().is_err());
     (api, [(one, told_one), (two, told_two)])
 }
 
@@ -193,6 +192,42 @@ async fn a_reset_says_who_when_and_why_before_it_deletes() {
         said,
         json!({"by": "ada", "at": "2030-01-02T00:00:00Z", "reason": "restored\nfrom a backup"})
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_takes_up_what_a_replica_writes_in_between() {
+    let (api, [(_one, mut told), _]) = two().await;
+    let note = Note {
+        reason: None,
+        at: "2030-01-02T00:00:00Z".parse().unwrap(),
+    };
+    api.asked();
+    api.meddle();
+    assert_eq!(reset(&api.client(), None, &gun(), &note).await.unwrap().len(), 1);
+    assert_eq!(api.asked(), ["PATCH", "DELETE", "GET", "PATCH", "DELETE"]);
+    assert!(matches!(told.recv().await, Some(Change::Reset { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_was_put_back_can_be_reset() {
+    let (api, [(one, mut told), _]) = two().await;
+    let mut other = api.object().unwrap();
+    let older = encode(SERVER, &gun(), &state(4)).unwrap();
+    other["spec"] = serde_json::to_value(older).unwrap();
+    other["metadata"]["uid"] = serde_json::Value::Null;
+    api.lag(true);
+    api.delete();
+    api.put(other);
+    let note = Note {
+        reason: None,
+        at: "2030-01-02T00:00:00Z".parse().unwrap(),
+    };
+    reset(&api.client(), None, &gun(), &note).await.unwrap();
+    api.lag(false);
+    lost(&mut told).await;
+    while !matches!(told.recv().await, Some(Change::Reset { .. })) {}
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(one.load(SERVER, &gun(), soon()).await.unwrap().state.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
