@@ -320,7 +320,7 @@ fn an_outage_of_the_trust_server_is_bridged_though_all_replicas_restart() {
     server.govern("12h");
     let (known, unknown) = (server.repository("known"), server.repository("unknown"));
     let image = |of: &Publisher| {
-        let digest = trust().release(of, "1.0", &of.gun, None);
+        let digest = trust().release(of, "1.0", "bridged", None);
         format!("{}:1.0@{digest}", of.gun)
     };
     let (known, unknown) = (image(&known), image(&unknown));
