@@ -25,6 +25,8 @@ use crate::store::{Revision, StoreError};
 const PAGE: u32 = 32;
 /// What could not be written back is tried again after this.
 const RETRY: Duration = Duration::from_secs(5);
+/// As good as for ever: records are written back one after the other, so each has its turn within a second.
+const FAR: Duration = Duration::from_secs(3600);
 /// Failures of one sort are logged as often as this (CRD-35).
 const LOGGED: Duration = Duration::from_secs(60);
 
@@ -190,6 +192,10 @@ impl Records {
         };
         // However many were deleted: they wait for their turns.
         self.writes.turn(Instant::now() + FAR).await;
+        let doubted = self.floor.get(name).is_some_and(|known| known.doubt.is_some());
+        if !doubted {
+            return Ok(()); // It was reset meanwhile, or another replica was quicker.
+        }
         let written = self
             .write(&object_of(name, &spec, &revision), &gun, patience())
             .await?;
@@ -201,9 +207,6 @@ impl Records {
         Ok(())
     }
 }
-
-/// As good as for ever.
-const FAR: Duration = Duration::from_secs(3600);
 
 fn lost(spec: &TrustRecordSpec, tell: &impl Fn(Change)) {
     error!(
