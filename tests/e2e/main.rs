@@ -35,5 +35,6 @@ mod logins;
 mod outage;
 mod restart;
 mod transport;
+mod trust_records;
 mod verify;
 mod workloads;

@@ -41,10 +41,17 @@ pub(crate) struct Webhook {
 
 impl Webhook {
     pub(crate) fn start(name: &str, policy: &Path, certificate: &Certificate) -> Self {
-        Self::start_with(name, &["--policy".as_ref(), policy.as_os_str()], certificate)
+        let state = process::new_folder(&format!("{name}-state"));
+        let source = [
+            "--policy".as_ref(),
+            policy.as_os_str(),
+            "--state-dir".as_ref(),
+            state.as_os_str(),
+        ];
+        Self::start_with(name, &source, certificate)
     }
 
-    /// One whose policies are objects of the cluster.
+    /// One whose policies are objects of the cluster, as is what it remembers.
     pub(crate) fn in_cluster(name: &str, kubeconfig: &Path) -> Self {
         Self::in_cluster_with(name, kubeconfig, &[], &Certificate::Loopback)
     }
@@ -62,7 +69,6 @@ impl Webhook {
     }
 
     fn start_with(name: &str, source: &[&OsStr], certificate: &Certificate) -> Self {
-        let state = process::new_folder(&format!("{name}-state"));
         let (process, [port, admin_port]) = Process::start(
             name,
             READY,
@@ -72,9 +78,7 @@ impl Webhook {
                     .arg("webhook")
                     .args(source)
                     .args(["--listen", &format!("127.0.0.1:{port}")])
-                    .args(["--admin-listen", &format!("127.0.0.1:{admin_port}")])
-                    .arg("--state-dir")
-                    .arg(&state);
+                    .args(["--admin-listen", &format!("127.0.0.1:{admin_port}")]);
                 match certificate {
                     Certificate::Loopback => command
                         .arg("--tls-cert")
