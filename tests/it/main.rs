@@ -10,6 +10,8 @@
 
 #[path = "../fuzz/targets/all.rs"]
 mod fuzz_targets;
+#[path = "../support/manifests.rs"]
+mod manifests;
 #[path = "../support/repo.rs"]
 mod repo;
 #[path = "../support/tls.rs"]
@@ -20,6 +22,7 @@ mod trust_server;
 mod verify;
 
 mod admission;
+mod chart;
 mod cli;
 mod docs;
 mod drain;
@@ -28,6 +31,8 @@ mod keys;
 mod layers;
 mod notary;
 mod policy;
+mod probe;
+mod pull_secrets;
 mod reference_data;
 mod serve;
 mod threats;
