@@ -21,12 +21,14 @@ use crate::trust::Verify;
 
 pub use self::deadline::deadline;
 use self::decision::Decision;
+pub use self::policies::Policies;
 use self::proof::Rules;
 use self::ruling::Stance;
 
 mod deadline;
 mod decision;
 mod finding;
+mod policies;
 mod proof;
 mod record;
 mod ruling;
@@ -49,6 +51,15 @@ impl Phase {
     /// Every phase.
     pub const ALL: [Self; 4] = [Self::Mutate, Self::Validate, Self::Audit, Self::Advise];
 
+    /// The phase that says what becomes of a request where nothing may be denied (AUD-01); `None` if nothing does.
+    const fn in_mode(self, mode: Mode) -> Option<Self> {
+        match (mode, self) {
+            (Mode::Enforce, phase) => Some(phase),
+            (Mode::Audit, Self::Mutate) => None,
+            (Mode::Audit, Self::Validate | Self::Audit | Self::Advise) => Some(Self::Audit),
+        }
+    }
+
     /// The word for logs and metrics, and the last segment of the path.
     pub const fn word(self) -> &'static str {
         match self {
@@ -66,6 +77,7 @@ pub struct Admission<V> {
     verify: Arc<V>,
     policies: Arc<ArcSwap<PolicySet>>,
     namespaces: Namespaces,
+    mode: Mode,
     metrics: Arc<Metrics>,
     limit: Duration,
 }
@@ -83,6 +95,7 @@ impl<V: Verify> Admission<V> {
             verify,
             policies,
             namespaces: Namespaces::default(),
+            mode: Mode::Enforce,
             metrics,
             limit,
         }
@@ -93,6 +106,13 @@ impl<V: Verify> Admission<V> {
     #[must_use]
     pub fn in_cluster(self, namespaces: Namespaces) -> Self {
         Self { namespaces, ..self }
+    }
+
+    /// The same in `mode`, which outranks what policies and labels say: under [`Mode::Audit`] nothing is denied and nothing
+    /// pinned, and what would be denied is said (AUD-01, AUD-02).
+    #[must_use]
+    pub fn in_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
     }
 
     /// Answers the review in `body`, the body of a request whose URL had `query`. The answer is the body of a
@@ -149,7 +169,10 @@ impl<V: Verify> Admission<V> {
             unreadable,
             templates,
         } = standing(namespace);
-        let decision = match plan(phase, request, templates) {
+        let plan = phase
+            .in_mode(self.mode)
+            .map_or(Plan::allow("audit_mode"), |phase| plan(phase, request, templates));
+        let decision = match plan {
             Plan::Allow { reason, warning } => Decision::allow(reason, warning),
             Plan::Refuse { stance, error } => ruling::unreadable(stance, unreadable, &error),
             Plan::Look { stance, images, name } => {
@@ -190,7 +213,7 @@ impl<V: Verify> Admission<V> {
             request.dry_run,
             took,
         );
-        record::line(phase, request, decision, took);
+        record::line(phase.word(), self.mode, request, decision, took);
     }
 }
 

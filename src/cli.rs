@@ -7,8 +7,10 @@ use clap::{Parser, Subcommand};
 
 mod duration;
 mod kube_flags;
+mod policy;
 mod policy_flags;
 mod serving_flags;
+mod signs;
 mod trust;
 mod trust_flags;
 mod verify;
@@ -24,7 +26,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves the admission webhook: /mutate, /validate, /audit and /advise over TLS.
+    /// Serves the admission webhook: /mutate, /validate, /audit, /advise and /policy over TLS.
     Webhook(Box<webhook::Args>),
     /// Resolves one image as the webhook would and prints name:tag@sha256:…
     ///
@@ -32,6 +34,8 @@ enum Command {
     Verify(Box<verify::Args>),
     /// Looks after what is remembered of repositories.
     Trust(trust::Args),
+    /// Checks policies before they are in force, and says which rule speaks for an image.
+    Policy(policy::Args),
     /// Prints the custom resource definitions of the policies, for kubectl apply.
     Crds,
 }
@@ -55,6 +59,7 @@ pub fn run() -> ExitCode {
         Command::Webhook(args) => webhook::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Trust(args) => trust::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Crds => print(&crate::policy::crds_yaml()).map(|()| Status::Success),
     };
     let status = outcome.unwrap_or_else(|error| {
@@ -93,7 +98,10 @@ mod tests {
 
     #[test]
     fn every_flag_has_an_environment_variable_of_its_own_name() {
-        for command in Cli::command().get_subcommands() {
+        let top = Cli::command();
+        let nested = |command: &clap::Command| command.get_subcommands().cloned().collect::<Vec<_>>();
+        let commands = top.get_subcommands().cloned();
+        for command in commands.flat_map(|command| [nested(&command), vec![command]].concat()) {
             for flag in command
                 .get_arguments()
                 .filter(|flag| flag.get_long().is_some_and(|name| name != "help"))

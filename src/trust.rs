@@ -12,6 +12,7 @@ use crate::policy::Verification;
 use crate::reference::Reference;
 
 mod combine;
+mod contact;
 mod engine;
 mod memory;
 mod options;
@@ -21,6 +22,7 @@ mod servers;
 mod turns;
 mod verifier;
 
+pub use contact::Contact;
 pub use engine::Trust;
 pub use options::{Clock, Options};
 pub use outcome::{Kind, Pinned, Refusal, Source, fake};

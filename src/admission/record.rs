@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 
-use super::Phase;
 use super::decision::Decision;
+use crate::policy::Mode;
 use crate::review::verdict::{outcomes, printable};
 use crate::review::wire::Request;
 use crate::review::workload::resource_word;
@@ -19,7 +19,7 @@ const MAX_TEXT: usize = 1100;
 const MAX_IMAGES: usize = 4096;
 
 /// Writes the line: at debug what was merely let through, at info what was decided.
-pub(super) fn line(phase: Phase, request: &Request<'_>, decision: &Decision, took: Duration) {
+pub(super) fn line(phase: &str, mode: Mode, request: &Request<'_>, decision: &Decision, took: Duration) {
     let name = if decision.name.is_empty() {
         &request.name
     } else {
@@ -29,7 +29,8 @@ pub(super) fn line(phase: Phase, request: &Request<'_>, decision: &Decision, too
         ($level:ident) => {
             $level!(
                 uid = %printable(&request.uid, MAX_VALUE),
-                phase = phase.word(),
+                phase,
+                mode = mode.word(),
                 operation = request.operation.word(),
                 resource = resource_word(request),
                 namespace = %printable(&request.namespace, MAX_VALUE),

@@ -51,7 +51,7 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     /// The pinned reference alone; the reason for a refusal goes to standard error
     Text,
     /// One JSON object

@@ -41,6 +41,7 @@ use super::verifier::{DigestRule, ReleasesMissing};
     printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].reason", "priority": 1}"#,
     printcolumn = r#"{"name": "Rules", "type": "integer", "jsonPath": ".status.rules", "priority": 1}"#,
+    printcolumn = r#"{"name": "Reachable", "type": "string", "jsonPath": ".status.conditions[?(@.type=='TrustServerReachable')].status", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -48,7 +49,7 @@ pub struct ClusterTrustPolicySpec {
     /// What it demands, as in a namespaced policy.
     #[serde(flatten)]
     pub demands: Demands,
-    /// Which namespaces the policy governs, by their labels. Default: every namespace that reaches the webhook.
+    /// Chooses the namespaces that the policy governs, by their labels. Default: every namespace that reaches the webhook.
     #[serde(default)]
     pub namespace_selector: NamespaceSelector,
 }
@@ -72,6 +73,7 @@ pub struct ClusterTrustPolicySpec {
     printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].reason", "priority": 1}"#,
     printcolumn = r#"{"name": "Rules", "type": "integer", "jsonPath": ".status.rules", "priority": 1}"#,
+    printcolumn = r#"{"name": "Reachable", "type": "string", "jsonPath": ".status.conditions[?(@.type=='TrustServerReachable')].status", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -186,7 +188,7 @@ pub struct NotarySpec {
     #[schemars(length(min = 1, max = 512), pattern("^https?://"))]
     #[x_kube(validation = Cel::new(
         "isURL(self) && (url(self).getScheme() == 'https' || \
-         url(self).getHostname() in ['localhost', '127.0.0.1', '[::1]', '::1'])"
+         url(self).getHostname().matches('^(localhost|127([.][0-9]{1,3}){3}|::1|[[]::1[]])$'))"
     ).message("must be an https URL; http is for loopback only"))]
     pub server: Option<String>,
     /// Certificates that may vouch for the server's TLS, in addition to the system's.

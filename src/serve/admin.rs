@@ -100,6 +100,9 @@ impl Admin {
             text.push_str(name);
             text.push_str(if holds { " ok\n" } else { " failed\n" });
         }
+        for (name, fact) in self.ready.facts() {
+            text.push_str(&format!("[i]{name} {fact}\n"));
+        }
         let (status, verdict) = if ready {
             (StatusCode::OK, "ready\n")
         } else {

@@ -1,5 +1,7 @@
 //! Whether this replica may be sent requests, and why not (AVL-19).
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -18,6 +20,8 @@ pub struct Conditions {
     pub policies: bool,
     /// The server is leaving.
     pub draining: bool,
+    /// What else is worth knowing, by name; none of it is a condition.
+    pub facts: BTreeMap<&'static str, &'static str>,
 }
 
 /// From when until when a certificate is good.
@@ -46,6 +50,18 @@ impl Ready {
     /// Policies are loaded, and readiness no longer waits for them. Losing their source later does not take that back.
     pub fn policies_loaded(&self) {
         self.0.send_modify(|state| state.policies = true);
+    }
+
+    /// Says something about this replica that does not decide whether it is ready.
+    pub fn tell(&self, name: &'static str, fact: &'static str) {
+        self.0.send_modify(|state| {
+            state.facts.insert(name, fact);
+        });
+    }
+
+    /// What was told, in the order of names.
+    pub(super) fn facts(&self) -> BTreeMap<&'static str, &'static str> {
+        self.0.borrow().facts.clone()
     }
 
     /// Sees every change, for those who wait for one.

@@ -18,6 +18,10 @@ use super::exposition::{self, Exposition};
 use super::nearest::Nearest;
 use super::process::Process;
 
+mod cluster;
+
+use self::cluster::Cluster;
+
 type Histograms<S> = Family<S, Histogram, fn() -> Histogram>;
 
 /// Every metric of the process (kubernetes-admission §7.1, prefix `countersign_`).
@@ -39,6 +43,7 @@ pub struct Metrics {
     stale_served: Counter,
     policy_ready: Gauge,
     policy_reloads: Family<Outcome, Counter>,
+    cluster: Cluster,
     certificate_expiry: Family<Kind, Gauge>,
     certificate_reloads: Family<Outcome, Counter>,
     inflight: Gauge,
@@ -154,6 +159,7 @@ impl Default for Metrics {
                 "Attempts to load policies",
                 Family::default(),
             ),
+            cluster: Cluster::new(r),
             certificate_expiry: add(
                 r,
                 "certificate_not_after_timestamp_seconds",
@@ -205,7 +211,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// One admission request: `phase` (mutate, validate, audit, advise), `decision` (allowed, denied, `would_deny`, error).
+    /// One admission request: `phase` (mutate, validate, audit, advise, policy), `decision` (allowed, denied, `would_deny`, error).
     pub fn admission(
         &self,
         phase: &'static str,
@@ -360,7 +366,11 @@ impl Metrics {
                 drop(self.admissions.get_or_create(&Admission {
                     phase,
                     operation: "CREATE",
-                    resource: "pods",
+                    resource: if phase == "policy" {
+                        "clustertrustpolicies"
+                    } else {
+                        "pods"
+                    },
                     decision,
                     dry_run: false,
                 }));
@@ -390,6 +400,7 @@ impl Metrics {
                 drop(self.upstream.get_or_create(&Upstream { kind, code }));
             }
         }
+        self.cluster.start_at_zero();
         for result in ["ok", "error"] {
             drop(self.policy_reloads.get_or_create(&Outcome { result }));
             drop(self.certificate_reloads.get_or_create(&Outcome { result }));
@@ -446,7 +457,7 @@ fn build() -> Vec<(&'static str, &'static str)> {
     ]
 }
 
-const PHASES: [&str; 4] = ["mutate", "validate", "audit", "advise"];
+const PHASES: [&str; 5] = ["mutate", "validate", "audit", "advise", "policy"];
 const DECISIONS: [&str; 4] = ["allowed", "denied", "would_deny", "error"];
 
 /// OBS-02: fine around the warm answer (5 ms) and around `timeoutSeconds` (1–30 s).

@@ -18,6 +18,7 @@ use tracing::debug;
 
 use super::Verify;
 use super::combine::combine;
+use super::contact::{Contact, Contacts};
 use super::memory::{Failure, Key, Known, Memory};
 use super::options::Options;
 use super::outcome::{Kind, Pinned, Refusal, Source};
@@ -26,7 +27,7 @@ use super::servers::Servers;
 use super::turns::Turns;
 use super::verifier::{Fault, Notary, VerifierError};
 use crate::fetch::Flights;
-use crate::policy::{DigestRule, PolicySet, Verification, Verifier, VerifierKind};
+use crate::policy::{DigestRule, Policy, PolicySet, Verification, Verifier, VerifierKind};
 use crate::reference::{Gun, Reference};
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -58,6 +59,7 @@ struct Engine {
     memory: Memory,
     flights: Flights<Key, Result<Known, Failure>>,
     turns: Turns,
+    contacts: Contacts,
     tasks: TaskTracker,
 }
 
@@ -75,6 +77,7 @@ impl Trust {
             memory: Memory::new(),
             flights: Flights::default(),
             turns: Turns::new(),
+            contacts: Contacts::default(),
             tasks: TaskTracker::new(),
         };
         Self {
@@ -93,6 +96,24 @@ impl Trust {
             .verifiers()
             .map(|(policy, verifier)| (policy.to_string(), verifier));
         self.engine.prepare(named)
+    }
+
+    /// Whether a verifier could be made ready. Nothing is kept of it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn check(&self, verifier: &Verifier) -> Result<(), Fault> {
+        let VerifierKind::Notary(settings) = &verifier.kind;
+        let notary = Notary::compile(0, &verifier.name, settings)?;
+        self.engine.servers.check(&notary.policy)
+    }
+
+    /// Whether the servers that `policy` names answered when they were last asked. Nothing is asked for it.
+    pub fn contact(&self, policy: &Policy) -> Contact {
+        let ready = self.engine.verifiers.load();
+        let notaries = policy.verifiers().filter_map(|verifier| ready.get(verifier));
+        self.engine.contacts.of(notaries.map(|notary| &**notary))
     }
 
     /// Keeps the repositories in use fresh until `stop`, so that an admission does not wait for a trust server
@@ -171,6 +192,8 @@ impl Engine {
             }
         }
         if faults.is_empty() {
+            self.contacts
+                .keep(|number| ready.values().any(|notary| notary.number == number));
             self.verifiers.store(Arc::new(ready));
             Ok(())
         } else {

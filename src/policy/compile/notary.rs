@@ -55,6 +55,10 @@ fn server(text: &str) -> Result<Url, VerifierError> {
         server: text.into(),
         why,
     };
+    // A URL parser takes some of them out.
+    if text.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        return Err(refused("take out the blanks"));
+    }
     let url: Url = text
         .parse()
         .map_err(|_| refused("write https://host, with :port and /path if needed"))?;
@@ -65,8 +69,9 @@ fn server(text: &str) -> Result<Url, VerifierError> {
         None => return Err(refused("it names no host")),
     };
     match url.scheme() {
-        "https" => {}
-        "http" if loopback => {}
+        // As the schema has it: a URL parser takes HTTPS: and leaves out slashes.
+        "https" if text.starts_with("https://") => {}
+        "http" if loopback && text.starts_with("http://") => {}
         "http" => return Err(refused("write https://; http is for loopback only")),
         _ => return Err(refused("write https://")),
     }

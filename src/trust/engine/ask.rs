@@ -56,6 +56,8 @@ impl Engine {
             Err(failure) => failure.refusal.kind.word(),
         };
         self.metrics.trust_fetch(result, begun.elapsed());
+        self.contacts
+            .note(notary, outcome.as_ref().err().map(|failure| &failure.refusal));
         let outcome = match outcome {
             Ok(known) => Ok(self.memory.remember(key, known, self.options.fresh_for)),
             Err(failure) => {
