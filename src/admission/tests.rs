@@ -14,6 +14,7 @@ use crate::trust::{Kind, Pinned, Refusal, fake};
 mod answers;
 mod bounds;
 mod logs;
+mod mode;
 mod property;
 mod templates;
 

@@ -42,7 +42,7 @@ impl Webhook {
         Self::start_with(name, &source, &Certificate::Loopback)
     }
 
-    fn start_with(name: &str, source: &[&OsStr], certificate: &Certificate) -> Self {
+    pub(crate) fn start_with(name: &str, source: &[&OsStr], certificate: &Certificate) -> Self {
         let state = process::new_folder(&format!("{name}-state"));
         let (process, [port, admin_port]) = Process::start(
             name,

@@ -88,6 +88,16 @@ fn command_lines(page: &str) -> Vec<String> {
         .collect()
 }
 
+/// Every command, and every command of a command.
+fn commands() -> Vec<Command> {
+    let top = Cli::command();
+    let with_own = |command: &Command| {
+        let own = command.get_subcommands().cloned();
+        own.chain([command.clone()]).collect::<Vec<_>>()
+    };
+    top.get_subcommands().flat_map(with_own).collect()
+}
+
 fn flags_of(command: &Command) -> BTreeSet<String> {
     let arguments = command.get_arguments().filter_map(clap::Arg::get_long);
     arguments.map(|name| format!("--{name}")).collect()
@@ -105,7 +115,7 @@ fn words<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
 
 #[test]
 fn every_flag_and_variable_that_is_mentioned_exists() {
-    let commands: Vec<_> = Cli::command().get_subcommands().cloned().collect();
+    let commands = commands();
     let flags: BTreeSet<_> = commands.iter().flat_map(flags_of).collect();
     let variables: BTreeSet<_> = commands
         .iter()
@@ -138,6 +148,14 @@ fn every_flag_is_documented() {
             );
         }
     }
+    let text = read("docs/policy.md");
+    let mentioned: BTreeSet<_> = spans(&text).collect();
+    for flag in subcommand("policy").get_subcommands().flat_map(flags_of) {
+        assert!(
+            mentioned.contains(flag.as_str()),
+            "docs/policy.md does not mention {flag}"
+        );
+    }
 }
 
 #[test]
@@ -148,6 +166,12 @@ fn documented_metrics_are_those_there_are() {
     metrics.upstream("ping", "2xx", Duration::ZERO);
     metrics.trust_fetch("ok", Duration::ZERO);
     metrics.certificate_not_after("leaf", 1);
+    metrics.mode("enforce");
+    metrics.policies("TrustPolicy", 1, 0);
+    metrics.policy_generations([("default", 1)]);
+    metrics.namespaces("enforce", 1);
+    metrics.watch_synced("namespaces", 1);
+    metrics.webhook_configuration_weakened("mutating", false);
     let text = metrics.encode(Exposition::Classic).unwrap();
     let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let (there, typed): (BTreeSet<_>, BTreeSet<_>) =

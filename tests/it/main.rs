@@ -27,6 +27,7 @@ mod fuzz;
 mod layers;
 mod notary;
 mod policy;
+mod policy_cli;
 mod reference_data;
 mod serve;
 mod threats;
