@@ -154,7 +154,7 @@ fn the_api_server_refuses_bad_policies_by_itself() {
     let unknown = dry_run(&with("/spec/modes", json!("Audit"))).1;
     assert!(unknown.contains("unknown field \"spec.modes\""), "{unknown}");
     for server in [
-        "http://127.0.0.2:4443",
+        "http://127.0.0.1:4443",
         "http://localhost",
         "http://[::1]:4443",
         "https://trust.example.com/a",
