@@ -91,7 +91,7 @@ impl Policies {
             return Decision::allow("unknown_resource", Some(UNKNOWN));
         }
         let Some(policy) = request.policy() else {
-            return self.ruled(vec!["the object cannot be read".to_owned()], Vec::new());
+            return self.ruled(&["the object cannot be read".to_owned()], Vec::new());
         };
         if request.operation == Operation::Update
             && request.old_policy().is_some_and(|old| policy.same_spec(&old))
@@ -99,7 +99,7 @@ impl Policies {
             return Decision::allow("unchanged", None);
         }
         let (errors, warnings) = self.examine(&policy, &request.namespace, until).await;
-        self.ruled(errors, warnings)
+        self.ruled(&errors, warnings)
     }
 
     /// What is wrong, and what is hardly meant.
@@ -121,7 +121,7 @@ impl Policies {
         (lines(&examined.errors), lines(&examined.warnings))
     }
 
-    fn ruled(&self, errors: Vec<String>, warnings: Vec<String>) -> Decision {
+    fn ruled(&self, errors: &[String], warnings: Vec<String>) -> Decision {
         if errors.is_empty() {
             let warnings = verdict::warnings(warnings);
             let ruling = Ruling::Allowed {

@@ -40,7 +40,7 @@ pub(super) struct KubeFlags {
         env = "COUNTERSIGN_WEBHOOK_CONFIGURATION"
     )]
     webhook_configuration: Option<String>,
-    /// Policy file that is in force while the cluster has no ClusterTrustPolicy
+    /// Policy file that is in force while the cluster has no cluster-wide policy
     #[arg(
         long,
         value_name = "FILE",

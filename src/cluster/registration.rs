@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhookConfiguration,
+    MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhook,
+    ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{Api, Client};
@@ -20,6 +21,7 @@ const EVERY: Duration = Duration::from_secs(30);
 
 /// What the entry that matters must have, of either kind.
 struct Entry {
+    name: String,
     failure_policy: Option<String>,
     rules: Vec<RuleWithOperations>,
     objects: Option<LabelSelector>,
@@ -64,72 +66,69 @@ fn tell(kind: &'static str, name: &str, found: Option<Vec<String>>, hooks: &Hook
 async fn mutating(client: &Client, name: &str) -> Option<Vec<String>> {
     let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let found = timeout(REQUEST, api.get_opt(name)).await.ok()?.ok()?;
-    let entries = found.map(|found| found.webhooks.unwrap_or_default());
+    let entries = found.map(|found| {
+        let entries = found.webhooks.into_iter().flatten();
+        let entry = |entry: MutatingWebhook| Entry {
+            name: entry.name,
+            failure_policy: entry.failure_policy,
+            rules: entry.rules.unwrap_or_default(),
+            objects: entry.object_selector,
+            path: path(entry.client_config),
+        };
+        entries.map(entry).collect::<Vec<_>>()
+    });
     Some(faults(
         "mutate.countersign.dev",
         "/mutate",
         false,
-        entries.map(|entries| {
-            let entry = entries
-                .into_iter()
-                .find(|entry| entry.name == "mutate.countersign.dev");
-            entry.map(|entry| Entry {
-                failure_policy: entry.failure_policy,
-                rules: entry.rules.unwrap_or_default(),
-                objects: entry.object_selector,
-                path: path(
-                    entry.client_config.url,
-                    entry.client_config.service.and_then(|service| service.path),
-                ),
-            })
-        }),
+        entries.as_deref(),
     ))
 }
 
 async fn validating(client: &Client, name: &str, fail_closed: bool) -> Option<Vec<String>> {
     let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     let found = timeout(REQUEST, api.get_opt(name)).await.ok()?.ok()?;
-    let entries = found.map(|found| found.webhooks.unwrap_or_default());
+    let entries = found.map(|found| {
+        let entries = found.webhooks.into_iter().flatten();
+        let entry = |entry: ValidatingWebhook| Entry {
+            name: entry.name,
+            failure_policy: entry.failure_policy,
+            rules: entry.rules.unwrap_or_default(),
+            objects: entry.object_selector,
+            path: path(entry.client_config),
+        };
+        entries.map(entry).collect::<Vec<_>>()
+    });
     Some(faults(
         "validate.countersign.dev",
         "/validate",
         fail_closed,
-        entries.map(|entries| {
-            let entry = entries
-                .into_iter()
-                .find(|entry| entry.name == "validate.countersign.dev");
-            entry.map(|entry| Entry {
-                failure_policy: entry.failure_policy,
-                rules: entry.rules.unwrap_or_default(),
-                objects: entry.object_selector,
-                path: path(
-                    entry.client_config.url,
-                    entry.client_config.service.and_then(|service| service.path),
-                ),
-            })
-        }),
+        entries.as_deref(),
     ))
 }
 
 /// The path that is called.
-fn path(url: Option<String>, service: Option<String>) -> Option<String> {
-    match url {
+fn path(config: WebhookClientConfig) -> Option<String> {
+    match config.url {
         Some(url) => url.parse::<url::Url>().ok().map(|url| url.path().to_owned()),
-        None => service,
+        None => config.service?.path,
     }
 }
 
-/// What is wrong with the entry `name` of a configuration; each level may be missing.
-fn faults(name: &str, wanted: &str, fail_closed: bool, entry: Option<Option<Entry>>) -> Vec<String> {
-    let Some(entry) = entry else {
+/// What is wrong with the entry `name` among those of a configuration; `None` if there is no configuration.
+fn faults(name: &str, wanted: &str, fail_closed: bool, entries: Option<&[Entry]>) -> Vec<String> {
+    let Some(entries) = entries else {
         return vec!["it is not there: nothing is called".to_owned()];
     };
-    let Some(entry) = entry else {
+    let Some(entry) = entries.iter().find(|entry| entry.name == name) else {
         return vec![format!("it has no entry {name}")];
     };
     let mut faults = Vec::new();
     // The API server's default is Fail.
-    let ignores = entry.failure_policy.is_some_and(|policy| policy != "Fail");
+    let ignores = entry
+        .failure_policy
+        .as_ref()
+        .is_some_and(|policy| policy != "Fail");
     if fail_closed && ignores {
         faults.push(format!(
             "failurePolicy of {name} is not Fail: whoever keeps it from answering runs anything"
@@ -188,23 +187,24 @@ mod tests {
 
     use super::*;
 
-    fn entry(change: impl FnOnce(&mut Value)) -> Option<Option<Entry>> {
+    fn entry(change: impl FnOnce(&mut Value)) -> Entry {
         let mut value = json!({"failurePolicy": "Fail", "path": "/validate", "rules": [
             {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["pods"], "scope": "Namespaced"},
             {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["pods/ephemeralcontainers"]},
         ]});
         change(&mut value);
         let text = |name: &str| value[name].as_str().map(str::to_owned);
-        Some(Some(Entry {
+        Entry {
+            name: "validate.countersign.dev".to_owned(),
             failure_policy: text("failurePolicy"),
             rules: serde_json::from_value(value["rules"].clone()).unwrap(),
             objects: serde_json::from_value(value["objectSelector"].clone()).unwrap(),
             path: text("path"),
-        }))
+        }
     }
 
-    fn found(entry: Option<Option<Entry>>) -> Vec<String> {
-        faults("validate.countersign.dev", "/validate", true, entry)
+    fn found(entry: Entry) -> Vec<String> {
+        faults("validate.countersign.dev", "/validate", true, Some(&[entry]))
     }
 
     #[test]
@@ -221,9 +221,11 @@ mod tests {
 
     #[test]
     fn whatever_lets_pods_through_is_a_fault() {
+        let missing =
+            |entries: Option<&[Entry]>| faults("validate.countersign.dev", "/validate", true, entries);
+        assert_eq!(missing(None), ["it is not there: nothing is called"]);
+        assert_eq!(missing(Some(&[])), ["it has no entry validate.countersign.dev"]);
         for (fault, entry) in [
-            ("it is not there", None),
-            ("it has no entry validate.countersign.dev", Some(None)),
             (
                 "failurePolicy",
                 entry(|entry| entry["failurePolicy"] = json!("Ignore")),

@@ -235,12 +235,9 @@ impl<N: Fn() -> Timestamp> Reporter<N> {
         let told = report.is_told() || before.is_some_and(|told| told.said == report.said);
         let news = before.is_none_or(|told| told.contact != report.contact);
         let speaks = !report.contact_stands(news, now);
-        if !told || speaks {
-            if written.is_some_and(|written| written.elapsed() < RETRY)
-                || !self.tell(report, speaks, now).await
-            {
-                return false;
-            }
+        let waits = || written.is_some_and(|written| written.elapsed() < RETRY);
+        if (!told || speaks) && (waits() || !self.tell(report, speaks, now).await) {
+            return false;
         }
         let written = if told && !speaks {
             written

@@ -7,7 +7,7 @@ use crate::policy::Policy;
 use crate::policy::resource::ConditionStatus;
 
 /// Something that is worth counting.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
     /// A list or a watch of this resource failed.
     Failed(&'static str),

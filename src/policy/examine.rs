@@ -60,6 +60,10 @@ impl Examined {
 
     /// The policies, if nothing is wrong with any of them. Only for questions about rules: a login or an authority of
     /// another object is not in them.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with them.
     pub fn into_policies(self) -> Result<PolicySet, Vec<PolicyError>> {
         if self.errors.is_empty() {
             Ok(PolicySet::new(self.compiled))
@@ -158,11 +162,7 @@ pub(super) const CLUSTER: &str = "the cluster";
 
 /// Whether what is missing may still come: the order in which objects are applied is not ours to judge.
 fn is_unresolved(error: &PolicyError) -> bool {
-    match &error.problem {
-        Problem::Lookup(LookupError::Name { .. }) => false,
-        Problem::Lookup(_) => true,
-        _ => false,
-    }
+    matches!(&error.problem, Problem::Lookup(error) if !matches!(error, LookupError::Name { .. }))
 }
 
 fn is_about(error: &PolicyError, verifier: usize) -> bool {

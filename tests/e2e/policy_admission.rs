@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 
 use crate::pki;
@@ -25,7 +26,7 @@ fn definitions() {
         cluster().kubectl_ok(&["apply", "--server-side", "-f", crds]);
         cluster().kubectl_ok(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]);
     });
-    *DEFINITIONS
+    *DEFINITIONS;
 }
 
 /// A policy that nothing is wrong with, seen by the registration of these tests.
@@ -151,6 +152,13 @@ fn the_api_server_refuses_bad_policies_by_itself() {
         let (admitted, said) = dry_run(&with(&pointer, value));
         assert!(!admitted && said.contains(why), "{pointer}: {why}: {said}");
     }
+}
+
+/// The pruning of unknown fields is an error for kubectl, and loopback is the one exception from https.
+#[test]
+fn the_api_server_knows_the_fields_and_loopback() {
+    definitions();
+    let acme = "/spec/verifiers/0/notary";
     let unknown = dry_run(&with("/spec/modes", json!("Audit"))).1;
     assert!(unknown.contains("unknown field \"spec.modes\""), "{unknown}");
     for server in [
@@ -177,7 +185,6 @@ fn policy_endpoint() {
     static STARTED: LazyLock<Webhook> = LazyLock::new(|| {
         definitions();
         let webhook = Webhook::in_cluster("webhook-policy", &cluster().kubeconfig);
-        use base64::Engine;
         let authority = base64::prelude::BASE64_STANDARD.encode(pki::authority_pem());
         cluster().create(&json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
@@ -263,7 +270,6 @@ fn under_mode_audit_nothing_is_denied_and_nothing_pinned() {
     ];
     let replica = Webhook::start_with("webhook-mode", &source, &Certificate::Loopback);
     let url = format!("https://127.0.0.1:{}", replica.backend.port);
-    use base64::Engine;
     let authority = base64::prelude::BASE64_STANDARD.encode(pki::authority_pem());
     webhook::register(cluster(), "mode", &json!({"url": url, "caBundle": authority}));
     cluster().namespace("mode", &[("e2e", "mode"), ("countersign.dev/mode", "enforce")]);
