@@ -33,6 +33,7 @@ mod chart;
 mod cluster_policy;
 mod logins;
 mod outage;
+mod policy_admission;
 mod restart;
 mod transport;
 mod trust_records;
