@@ -34,6 +34,7 @@ mod cluster_policy;
 mod keys;
 mod logins;
 mod outage;
+mod policy_admission;
 mod restart;
 mod transport;
 mod trust_records;

@@ -11,7 +11,7 @@ use crate::notary::Publisher;
 use crate::pki;
 use crate::process::{self, eventually, text};
 use crate::trust_server::{Build, TrustServer};
-use crate::webhook::{Certificate, Webhook};
+use crate::webhook::{self, Webhook};
 use crate::world::{Authority, cluster, definitions, pod, trust, verifier};
 
 /// Replicas hear of each other at once; a busy machine may take longer.
@@ -83,7 +83,7 @@ fn replica(name: &str) -> Webhook {
         name,
         &cluster().kubeconfig,
         &["--fresh-for", "2s"],
-        &Certificate::Loopback,
+        &webhook::Certificate::Loopback,
     )
 }
 

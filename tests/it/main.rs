@@ -31,6 +31,7 @@ mod keys;
 mod layers;
 mod notary;
 mod policy;
+mod policy_cli;
 mod probe;
 mod pull_secrets;
 mod reference_data;
