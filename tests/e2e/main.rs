@@ -31,6 +31,7 @@ mod break_glass;
 mod certificates;
 mod chart;
 mod cluster_policy;
+mod keys;
 mod logins;
 mod outage;
 mod policy_admission;
