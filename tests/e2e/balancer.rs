@@ -3,7 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -34,6 +34,9 @@ struct State {
     backends: Mutex<Vec<Backend>>,
     ready: Mutex<Vec<Backend>>,
     turn: AtomicUsize,
+    /// Whether new connections are taken and then neither served nor closed.
+    hangs: AtomicBool,
+    held: AtomicUsize,
     greetings: Mutex<Vec<Vec<u8>>>,
 }
 
@@ -65,6 +68,16 @@ impl Balancer {
         self.state.probe();
     }
 
+    /// From now on new connections are taken, and nothing more happens.
+    pub(crate) fn hang(&self) {
+        self.state.hangs.store(true, Ordering::Relaxed);
+    }
+
+    /// How many connections wait for an answer that will not come, or did so until their client gave up.
+    pub(crate) fn held(&self) -> usize {
+        self.state.held.load(Ordering::Relaxed)
+    }
+
     /// How many replicas say that they are ready.
     pub(crate) fn ready(&self) -> usize {
         self.state.ready.lock().unwrap().len()
@@ -94,6 +107,12 @@ impl State {
     }
 
     fn forward(&self, mut client: TcpStream) {
+        if self.hangs.load(Ordering::Relaxed) {
+            self.held.fetch_add(1, Ordering::Relaxed);
+            // Until the client has had enough.
+            let _ = client.read_to_end(&mut Vec::new());
+            return;
+        }
         let Some(mut server) = self.connect() else {
             return;
         };

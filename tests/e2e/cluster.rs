@@ -83,6 +83,25 @@ impl Cluster {
         (!output.status.success()).then(|| text(&output.stderr))
     }
 
+    /// Creates an object or changes it to what is written, and demands success; gives what kubectl warned of.
+    pub(crate) fn apply(&self, object: &Value) -> String {
+        let output = self.kubectl_with(&["apply"], object);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    }
+
+    /// The Pods of a namespace that a label selects, the oldest first.
+    pub(crate) fn pods(&self, namespace: &str, selector: &str) -> Vec<Value> {
+        let arguments = ["get", "pods", "-n", namespace, "-l", selector, "-o", "json"];
+        let sorted = ["--sort-by=.metadata.creationTimestamp"];
+        let json = self.kubectl_ok(&[&arguments[..], &sorted].concat());
+        let mut list: Value = serde_json::from_str(&json).unwrap();
+        let Value::Array(pods) = list["items"].take() else {
+            panic!("no list: {json}")
+        };
+        pods
+    }
+
     /// An object as it is stored.
     pub(crate) fn get(&self, namespace: &str, object: &str) -> Value {
         let json = self.kubectl_ok(&["get", "-n", namespace, object, "-o", "json"]);
@@ -99,6 +118,16 @@ impl Cluster {
             "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels},
         }));
         self.await_service_account(name);
+    }
+
+    /// A node that nobody runs, which takes Pods.
+    pub(crate) fn node(&self, name: &str) -> Value {
+        let node = self.create(&json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+        }));
+        // What the API server puts on a new node, a controller takes off when a kubelet says that it is ready.
+        self.kubectl_ok(&["taint", "node", name, "node.kubernetes.io/not-ready-"]);
+        node
     }
 
     /// A Pod may be made once its service account is there, which a controller makes.
@@ -122,7 +151,8 @@ impl Cluster {
             .collect()
     }
 
-    fn command(&self) -> Command {
+    /// `kubectl`, for what the others do not offer.
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(part("KUBECTL"));
         command
             .arg("--kubeconfig")
@@ -200,8 +230,10 @@ fn start_api_server(etcd_port: u16, audit_log: &Path) -> (Process, u16) {
                 .arg(flag("tls-cert-file", &identity.certificate))
                 .arg(flag("tls-private-key-file", &identity.key))
                 .arg(flag("token-auth-file", &tokens))
+                // Kubelets are held to their own node, as in any cluster.
                 .args([
-                    "--authorization-mode=RBAC",
+                    "--authorization-mode=Node,RBAC",
+                    "--enable-admission-plugins=NodeRestriction",
                     "--service-account-issuer=https://kubernetes.default.svc",
                 ])
                 .arg(flag("service-account-key-file", &identity.certificate))
@@ -243,6 +275,8 @@ fn start_controllers(kubeconfig: &Path) -> Process {
                     "--leader-elect=false",
                     "--use-service-account-credentials",
                 ])
+                // No kubelet renews a node's lease, so these would empty a node after a while.
+                .arg("--controllers=*,-node-lifecycle-controller,-taint-eviction-controller")
                 .arg(format!("--secure-port={port}"));
             command
         },

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::objects::pod;
 use crate::process::{self, eventually, text};
 use crate::webhook::Webhook;
-use crate::world::{Front, cluster, pod, trust, verifier};
+use crate::world::{Front, cluster, trust, verifier};
 
 /// A change is in force within a second (CRD-33 grants two); a busy machine may take longer.
 const IN_FORCE: Duration = Duration::from_secs(15);

@@ -12,7 +12,9 @@
 // The peers.
 mod balancer;
 mod cluster;
+mod https;
 mod notary;
+mod objects;
 mod pki;
 mod process;
 mod registry;
@@ -25,6 +27,10 @@ mod world;
 mod admission;
 mod audit;
 mod cluster_policy;
+mod down;
+mod guard;
+mod neighbours;
+mod nodes;
 mod outage;
 mod restart;
 mod transport;

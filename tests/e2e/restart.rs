@@ -10,10 +10,11 @@ use reqwest::{Certificate, Client, StatusCode};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
+use crate::objects::pod;
 use crate::pki;
 use crate::process::eventually;
 use crate::webhook::{self, Webhook};
-use crate::world::{Front, cluster, pod, policy, trust};
+use crate::world::{Front, cluster, policy, trust};
 
 /// Requests at any time: more than one, so that some are in flight whenever a replica goes.
 const WORKERS: usize = 4;

@@ -33,7 +33,14 @@ pub(crate) struct Webhook {
 
 impl Webhook {
     pub(crate) fn start(name: &str, policy: &Path, certificate: &Certificate) -> Self {
-        Self::start_with(name, &["--policy".as_ref(), policy.as_os_str()], certificate)
+        Self::with(name, policy, certificate, &[])
+    }
+
+    /// One with flags of its own.
+    pub(crate) fn with(name: &str, policy: &Path, certificate: &Certificate, flags: &[&str]) -> Self {
+        let policy = ["--policy".as_ref(), policy.as_os_str()];
+        let source: Vec<_> = policy.into_iter().chain(flags.iter().map(OsStr::new)).collect();
+        Self::start_with(name, &source, certificate)
     }
 
     /// One whose policies are objects of the cluster.
@@ -133,7 +140,10 @@ pub(crate) fn register(cluster: &Cluster, name: &str, client_config: &Value) {
     ] {
         cluster.create(&json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
-            "metadata": {"name": format!("countersign-{name}")}, "webhooks": webhooks,
+            "metadata": {
+                "name": format!("countersign-{name}"), "labels": {"app.kubernetes.io/instance": name},
+            },
+            "webhooks": webhooks,
         }));
     }
 }
