@@ -20,6 +20,7 @@ mod trust_server;
 mod verify;
 
 mod admission;
+mod chart;
 mod cli;
 mod docs;
 mod drain;
