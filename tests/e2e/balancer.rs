@@ -42,7 +42,12 @@ struct State {
 
 impl Balancer {
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0")
+    }
+
+    /// At an address of its own.
+    pub(crate) fn start_at(address: &str) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(State::default());
         let probing = Arc::clone(&state);

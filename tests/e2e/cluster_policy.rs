@@ -58,16 +58,7 @@ fn ready(namespace: &str, object: &str) -> Value {
 
 /// What a Pod's image becomes, or what is said against it; nothing is kept.
 fn verdict(namespace: &str, image: &str) -> Result<String, String> {
-    let dry_run = ["create", "--dry-run=server", "-o", "json"];
-    let output = cluster().kubectl_with(&dry_run, &pod(namespace, image));
-    if !output.status.success() {
-        return Err(text(&output.stderr));
-    }
-    let stored: Value = serde_json::from_slice(&output.stdout).unwrap();
-    Ok(stored["spec"]["containers"][0]["image"]
-        .as_str()
-        .unwrap()
-        .to_owned())
+    cluster().verdict(&pod(namespace, image))
 }
 
 fn becomes(what: &str, wanted: impl Fn() -> bool) {

@@ -10,14 +10,18 @@
 )]
 
 // The peers.
+mod api;
 mod balancer;
 mod cluster;
 mod https;
+mod kubelet;
+mod load;
 mod notary;
 mod objects;
 mod pki;
 mod process;
 mod registry;
+mod release;
 mod token;
 mod trust_server;
 mod webhook;
@@ -29,6 +33,7 @@ mod audit;
 mod cluster_policy;
 mod down;
 mod guard;
+mod helm;
 mod neighbours;
 mod nodes;
 mod outage;

@@ -56,7 +56,7 @@ pub(crate) fn trust() -> &'static Trust {
 
 /// The control plane.
 pub(crate) fn cluster() -> &'static Cluster {
-    static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+    static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| Cluster::start("cluster"));
     &CLUSTER
 }
 
