@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod duration;
 mod kube_flags;
 mod policy_flags;
+mod probe;
 mod serving_flags;
 mod trust;
 mod trust_flags;
@@ -32,6 +33,10 @@ enum Command {
     Verify(Box<verify::Args>),
     /// Looks after what is remembered of repositories.
     Trust(trust::Args),
+    /// Calls a registered webhook as the API server does, and says of each entry whether it answers.
+    ///
+    /// Exits with 0 if all do, 1 if not, 3 if the registration could not be read.
+    Probe(probe::Args),
     /// Prints the custom resource definitions of the policies, for kubectl apply.
     Crds,
 }
@@ -55,6 +60,7 @@ pub fn run() -> ExitCode {
         Command::Webhook(args) => webhook::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Trust(args) => trust::run(&args),
+        Command::Probe(args) => probe::run(&args),
         Command::Crds => print(&crate::policy::crds_yaml()).map(|()| Status::Success),
     };
     let status = outcome.unwrap_or_else(|error| {

@@ -26,10 +26,12 @@ use crate::policy::Compiled;
 mod kind;
 mod lookup;
 mod namespaces;
+mod probe;
 mod report;
 mod watching;
 
 pub use namespaces::Namespaces;
+pub use probe::{ProbeError, Probed};
 
 /// One request to the API server, other than a list or a watch: it answers in milliseconds or has trouble.
 const REQUEST: Duration = Duration::from_secs(2);

@@ -28,6 +28,7 @@ mod fuzz;
 mod layers;
 mod notary;
 mod policy;
+mod probe;
 mod reference_data;
 mod serve;
 mod threats;
