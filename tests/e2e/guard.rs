@@ -1,29 +1,17 @@
 //! Who may take a namespace out of enforcement.
 
-use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::process::{self, eventually, text};
-use crate::world::{cluster, front};
+use crate::process::{eventually, text};
+use crate::release::release;
 
 /// The API server takes a new policy up within a second or two; a busy machine may take longer.
 const IN_FORCE: Duration = Duration::from_secs(30);
 const DENIED: &str = "changing countersign.dev/mode needs the verb 'set' on namespacemodes.countersign.dev";
-
-/// The policy as the documentation has it.
-fn documented() -> String {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md");
-    let page = std::fs::read_to_string(page).unwrap();
-    let block = page
-        .split("```yaml\n")
-        .filter_map(|block| block.split("```").next())
-        .find(|block| block.contains("kind: ValidatingAdmissionPolicy\n"));
-    block.unwrap().to_owned()
-}
 
 /// Lets a user write namespaces, whole and by their subresources, as platforms with self-service do.
 fn let_write_namespaces(cluster: &Cluster, user: &str) {
@@ -95,15 +83,10 @@ fn said(output: &Output) -> Result<(), String> {
 
 #[test]
 fn nobody_leaves_enforcement_through_any_subresource_without_the_verb() {
-    let guard = process::write("guard.yaml", documented());
-    cluster().kubectl_ok(&["apply", "--server-side", "-f", guard.to_str().unwrap()]);
-    guarded(cluster(), "guarded");
-}
-
-/// What the guard does, wherever it comes from.
-pub(crate) fn guarded(cluster: &Cluster, namespace: &str) {
+    let (release, namespace) = (release(), "guarded");
+    let cluster = &release.cluster;
     let (robot, operator) = (format!("{namespace}-robot"), format!("{namespace}-operator"));
-    front().namespace(namespace, "enforce");
+    release.namespace(namespace, "enforce");
     for user in [&robot, &operator] {
         let_write_namespaces(cluster, user);
     }
@@ -124,7 +107,7 @@ pub(crate) fn guarded(cluster: &Cluster, namespace: &str) {
         text(&output.stderr).contains(DENIED).then_some(())
     });
 
-    for mode in [json!(null), json!("off"), json!("audit"), json!("enforced")] {
+    for mode in [json!(null), json!("off"), json!("audit")] {
         for path in PATHS {
             let outcome = write_label(cluster, path, &robot, namespace, &mode);
             assert!(
@@ -160,6 +143,13 @@ pub(crate) fn guarded(cluster: &Cluster, namespace: &str) {
     );
     assert!(lax.as_ref().is_err_and(|said| said.contains(DENIED)), "{lax:?}");
 
+    let misspelt = write_label(cluster, "namespaces", &operator, namespace, &json!("enforced"));
+    assert!(
+        misspelt
+            .as_ref()
+            .is_err_and(|said| said.contains("countersign.dev/mode is enforce, audit or off")),
+        "{misspelt:?}"
+    );
     // These paths do change labels: the guard is what stopped the other.
     for (path, mode) in PATHS.into_iter().zip(["audit", "off", "enforce"]) {
         assert_eq!(

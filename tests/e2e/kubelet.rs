@@ -23,12 +23,12 @@ const NODE: &str = "kubelet";
 #[derive(Debug, Clone)]
 pub(crate) struct Kubelet {
     restarts: Arc<Mutex<Vec<String>>>,
+    backends: Arc<Mutex<Vec<Backend>>>,
 }
 
 /// A Pod as a process.
 #[derive(Debug)]
 struct Running {
-    name: String,
     process: Process,
     backend: Backend,
     ready: bool,
@@ -43,6 +43,7 @@ struct Node {
     pods: BTreeMap<String, Running>,
     proxies: BTreeMap<String, Balancer>,
     restarts: Arc<Mutex<Vec<String>>>,
+    backends: Arc<Mutex<Vec<Backend>>>,
 }
 
 impl Kubelet {
@@ -50,6 +51,7 @@ impl Kubelet {
     pub(crate) fn start(cluster: &Cluster, namespace: &str) -> Self {
         cluster.node(NODE);
         let restarts = Arc::<Mutex<Vec<String>>>::default();
+        let backends = Arc::<Mutex<Vec<Backend>>>::default();
         let mut node = Node {
             api: Api::new(cluster),
             url: cluster.url.clone(),
@@ -57,6 +59,7 @@ impl Kubelet {
             pods: BTreeMap::new(),
             proxies: BTreeMap::new(),
             restarts: Arc::clone(&restarts),
+            backends: Arc::clone(&backends),
         };
         thread::spawn(move || {
             loop {
@@ -64,7 +67,12 @@ impl Kubelet {
                 thread::sleep(SYNC);
             }
         });
-        Self { restarts }
+        Self { restarts, backends }
+    }
+
+    /// Where the replicas serve that stay.
+    pub(crate) fn backends(&self) -> Vec<Backend> {
+        self.backends.lock().unwrap().clone()
     }
 
     /// The ends of processes that nobody asked to end, with the last lines of their logs.
@@ -106,6 +114,12 @@ impl Node {
         }
         let leaving = pod["metadata"].get("deletionTimestamp").is_some();
         let uid = uid(pod);
+        let over = ["Succeeded", "Failed"]
+            .iter()
+            .any(|phase| pod["status"]["phase"] == *phase);
+        if over && !leaving {
+            return;
+        }
         let Some(running) = self.pods.get_mut(&uid) else {
             if leaving {
                 self.forget(name, &uid);
@@ -118,9 +132,12 @@ impl Node {
             running.leaving = true;
             running.process.terminate();
         }
-        if running.process.ended().is_some() {
+        if let Some(status) = running.process.ended() {
             if leaving {
                 self.forget(name, &uid);
+            } else if pod["spec"]["restartPolicy"] == "Never" {
+                let phase = if status.success() { "Succeeded" } else { "Failed" };
+                self.tell(name, &json!({"phase": phase}));
             } else {
                 self.restarts.lock().unwrap().push(running.process.log_tail());
             }
@@ -128,10 +145,9 @@ impl Node {
             return;
         }
         let ready = answers_ready(running.backend.admin_port);
-        if ready != running.ready && self.tell(name, ready) {
-            if let Some(running) = self.pods.get_mut(&uid) {
-                running.ready = ready;
-            }
+        if ready != running.ready {
+            running.ready = ready;
+            self.tell(name, &readiness(ready));
         }
     }
 
@@ -141,22 +157,12 @@ impl Node {
         let _ = self.api.delete(&self.path(&format!("pods/{name}")), &options);
     }
 
-    /// Tells the API server whether the Pod is ready.
-    fn tell(&self, name: &str, ready: bool) -> bool {
-        let now = countersign::clock::now().to_string();
-        let status = if ready { "True" } else { "False" };
-        let condition =
-            |kind: &str, status: &str| json!({"type": kind, "status": status, "lastTransitionTime": now});
-        let conditions = json!([
-            condition("PodScheduled", "True"),
-            condition("Initialized", "True"),
-            condition("ContainersReady", status),
-            condition("Ready", status),
-        ]);
-        let status = json!({"status": {"phase": "Running", "conditions": conditions}});
-        self.api
-            .patch(&self.path(&format!("pods/{name}/status")), &status)
-            .is_ok()
+    /// Tells the API server what became of a Pod.
+    fn tell(&self, name: &str, status: &Value) {
+        let status = json!({"status": status});
+        let _ = self
+            .api
+            .patch(&self.path(&format!("pods/{name}/status")), &status);
     }
 
     fn run(&self, pod: &Value) -> Option<Running> {
@@ -169,7 +175,6 @@ impl Node {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
         command.env_clear().envs(&variables);
         for argument in container["args"].as_array().unwrap() {
-            if ["--mode=", "--webhook-conf", "--default-pol"].iter().any(|x| argument.as_str().unwrap().starts_with(x)) { continue; } // DEV
             command.arg(translate(
                 argument.as_str().unwrap(),
                 &variables,
@@ -179,8 +184,11 @@ impl Node {
             ));
         }
         command.arg("--kubeconfig").arg(kubeconfig);
+        if container["args"][0] == "probe" {
+            // There is no DNS of the cluster here.
+            command.arg(format!("--connect={}", self.proxies.keys().next()?));
+        }
         Some(Running {
-            name: name.to_owned(),
             process: Process::spawn(&format!("pods/{name}"), &mut command),
             backend: Backend { port, admin_port },
             ready: false,
@@ -245,6 +253,7 @@ impl Node {
             .filter(|running| !running.leaving)
             .map(|running| running.backend)
             .collect();
+        self.backends.lock().unwrap().clone_from(&backends);
         for service in list["items"].as_array().unwrap() {
             let (address, port) = (
                 &service["spec"]["clusterIP"],
@@ -260,13 +269,26 @@ impl Node {
     }
 }
 
+/// The status of a Pod that runs.
+fn readiness(ready: bool) -> Value {
+    let now = countersign::clock::now().to_string();
+    let status = if ready { "True" } else { "False" };
+    let condition =
+        |kind: &str, status: &str| json!({"type": kind, "status": status, "lastTransitionTime": now});
+    json!({"phase": "Running", "conditions": [
+        condition("PodScheduled", "True"), condition("Initialized", "True"),
+        condition("ContainersReady", status), condition("Ready", status),
+    ]})
+}
+
 fn uid(pod: &Value) -> String {
     pod["metadata"]["uid"].as_str().unwrap().to_owned()
 }
 
 /// A container's variables: literal ones, and fields of the Pod's metadata.
 fn variables(pod: &Value, container: &Value) -> BTreeMap<String, String> {
-    let entries = container["env"].as_array().unwrap();
+    let none = Vec::new();
+    let entries = container["env"].as_array().unwrap_or(&none);
     let value = |entry: &Value| match entry["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
         Some(path) => pod.pointer(&format!("/{}", path.replace('.', "/"))).cloned(),
         None => Some(entry["value"].clone()),

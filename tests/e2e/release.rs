@@ -1,19 +1,27 @@
 //! A cluster with the Helm chart installed: a node of the tests runs what the chart asks for.
 
+use std::collections::BTreeMap;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
+use crate::balancer::Backend;
 use crate::cluster::Cluster;
 use crate::kubelet::Kubelet;
 use crate::objects::pod;
 use crate::process::{self, eventually, free_ports, output, part, text};
-use crate::world::{trust, verifier};
+use crate::trust_server::{Build, TrustServer};
+use crate::world::{Authority, trust, verifier};
 
 pub(crate) const NAMESPACE: &str = "countersign-system";
 pub(crate) const NAME: &str = "countersign";
+/// What both webhook configurations are called.
+pub(crate) const CONFIGURATION: &str = "countersign-countersign-system";
 /// A replica is ready within seconds, and counts after some more; an update takes one after the other.
 pub(crate) const ROLLED_OUT: Duration = Duration::from_secs(120);
 /// What a change of a policy, a label or a registration takes to be in force; a busy machine may take longer.
@@ -24,7 +32,11 @@ pub(crate) const IN_FORCE: Duration = Duration::from_secs(30);
 pub(crate) struct Release {
     pub(crate) cluster: Cluster,
     pub(crate) kubelet: Kubelet,
+    /// `past/**`: a trust server that goes back in time.
+    pub(crate) past: Authority,
     values: Value,
+    /// How many audit events were looked at.
+    audited: AtomicUsize,
 }
 
 /// The release, installed and ready, for one test at a time. Tests that change it leave it as it was.
@@ -46,6 +58,8 @@ impl Release {
                 ("countersign.dev/mode", "enforce"),
             ],
         );
+        let server = TrustServer::start("past", Build::Durable, Some(&trust().signer), None);
+        let past = Authority::new(&trust().registry.host, "past", server);
         let kubelet = Kubelet::start(&cluster, NAMESPACE);
         let [port] = free_ports();
         Self {
@@ -58,8 +72,10 @@ impl Release {
                 "freshFor": "1s",
                 "drainDelay": "3s",
                 "minReadySeconds": 1,
-                "defaultPolicy": default_policy(),
+                "defaultPolicy": default_policy(&past),
             }),
+            past,
+            audited: AtomicUsize::new(0),
         }
     }
 
@@ -181,11 +197,77 @@ impl Release {
         self.cluster.verdict(&pod(namespace, image))
     }
 
-    /// The webhook never asked for what its roles do not grant, and no replica ended by itself.
+    /// The objects of the release, with what changes only when somebody changes what is wanted of them.
+    pub(crate) fn objects(&self) -> BTreeMap<String, String> {
+        let manifest = process::write("helm/manifest.yaml", self.helm(&["get", "manifest", NAME]));
+        let list = [
+            "get",
+            "-n",
+            NAMESPACE,
+            "-o",
+            "json",
+            "-f",
+            manifest.to_str().unwrap(),
+        ];
+        let list: Value = serde_json::from_str(&self.cluster.kubectl_ok(&list)).unwrap();
+        let objects = list["items"].as_array().unwrap();
+        let version = |metadata: &Value| {
+            let generation = metadata.get("generation").unwrap_or(&metadata["resourceVersion"]);
+            format!("{} {generation}", metadata["uid"])
+        };
+        objects
+            .iter()
+            .map(|object| {
+                let name = format!("{}/{}", object["kind"], object["metadata"]["name"]);
+                (name.replace('"', ""), version(&object["metadata"]))
+            })
+            .collect()
+    }
+
+    /// Asks one replica itself, as the API server would: the verdict on a Pod, by `/mutate` and then `/validate`.
+    pub(crate) fn verdict_of(&self, replica: Backend, namespace: &str, image: &str) -> Value {
+        let configuration = format!("validatingwebhookconfiguration/{CONFIGURATION}");
+        let entry = &self.cluster.get("default", &configuration)["webhooks"][0];
+        let authority = entry["clientConfig"]["caBundle"].as_str().unwrap();
+        let authority = BASE64_STANDARD.decode(authority).unwrap();
+        let host = format!("{NAME}.{NAMESPACE}.svc");
+        let client = reqwest::Client::builder()
+            .tls_certs_only(reqwest::Certificate::from_pem_bundle(&authority).unwrap())
+            .resolve(&host, ([127, 0, 0, 1], replica.port).into())
+            .build()
+            .unwrap();
+        let review = json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "1", "operation": "CREATE", "namespace": namespace, "object": pod(namespace, image),
+                "kind": {"group": "", "version": "v1", "kind": "Pod"},
+                "resource": {"group": "", "version": "v1", "resource": "pods"},
+            },
+        });
+        let url = format!("https://{host}:{}/validate?timeout=10s", replica.port);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let answer = client
+                .post(url)
+                .header("content-type", "application/json")
+                .body(review.to_string())
+                .send()
+                .await
+                .unwrap();
+            answer.json::<Value>().await.unwrap()["response"].take()
+        })
+    }
+
+    /// The webhook has not asked for what its roles do not grant, since this was last looked at, and no replica ended by
+    /// itself.
     pub(crate) fn assert_sound(&self) {
         let account = format!("system:serviceaccount:{NAMESPACE}:countersign");
         let events = self.cluster.all_audit_events();
-        let ours: Vec<_> = events
+        let new = &events[self.audited.swap(events.len(), Ordering::Relaxed)..];
+        let ours: Vec<_> = new
             .iter()
             .filter(|event| event["user"]["username"] == account.as_str())
             .collect();
@@ -198,15 +280,22 @@ impl Release {
         assert!(refused.is_empty(), "{refused:?}");
         assert_eq!(self.kubelet.restarts(), Vec::<String>::new());
     }
+
+    /// Leaves what the webhook was refused so far as it is.
+    pub(crate) fn overlook(&self) {
+        self.audited
+            .store(self.cluster.all_audit_events().len(), Ordering::Relaxed);
+    }
 }
 
 /// In force while the cluster has no policy.
-fn default_policy() -> Value {
+fn default_policy(past: &Authority) -> Value {
     let trust = trust();
     json!({
-        "verifiers": [verifier(&trust.hub)],
+        "verifiers": [verifier(&trust.hub), verifier(past)],
         "rules": [
             {"images": [format!("{}/hub/**", trust.registry.host)], "verify": {"anyOf": ["hub"]}},
+            {"images": [format!("{}/past/**", trust.registry.host)], "verify": {"anyOf": ["past"]}},
             {"images": ["registry.k8s.io/**"], "allow": {"reason": "cluster plumbing"}},
             {"images": ["**"], "deny": {"message": "only images of the tests run here"}},
         ],

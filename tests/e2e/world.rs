@@ -45,7 +45,8 @@ pub(crate) struct Trust {
     /// Who signs in delegations.
     pub(crate) alice: SignerKey,
     pub(crate) bob: SignerKey,
-    _signer: Signer,
+    /// Keeps the keys of trust servers.
+    pub(crate) signer: Signer,
 }
 
 /// The trust servers.
@@ -120,7 +121,7 @@ pub(crate) struct Front {
 }
 
 impl Authority {
-    fn new(host: &str, name: &'static str, server: TrustServer) -> Self {
+    pub(crate) fn new(host: &str, name: &'static str, server: TrustServer) -> Self {
         // The first repository makes the root key, and the later ones find it in the keyring.
         let seed = Publisher::new(&server, name, &format!("{host}/{name}/seed"));
         seed.init();
@@ -160,7 +161,7 @@ impl Trust {
             alice: SignerKey::generate(&keys, "alice"),
             bob: SignerKey::generate(&keys, "bob"),
             registry,
-            _signer: signer,
+            signer,
         }
     }
 
