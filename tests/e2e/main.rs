@@ -9,6 +9,9 @@
     reason = "these are tests"
 )]
 
+#[path = "../support/manifests.rs"]
+mod manifests;
+
 // The peers.
 mod api;
 mod balancer;
@@ -30,6 +33,7 @@ mod world;
 // The stories.
 mod admission;
 mod audit;
+mod chart;
 mod cluster_policy;
 mod down;
 mod guard;

@@ -128,7 +128,11 @@ fn every_flag_and_variable_that_is_mentioned_exists() {
 
 #[test]
 fn every_flag_is_documented() {
-    for (command, page) in [("verify", "docs/verify.md"), ("webhook", "docs/operating.md")] {
+    for (command, page) in [
+        ("verify", "docs/verify.md"),
+        ("webhook", "docs/operating.md"),
+        ("probe", "docs/install.md"),
+    ] {
         let text = read(page);
         let mentioned: BTreeSet<_> = spans(&text).collect();
         for flag in flags_of(&subcommand(command)) {

@@ -10,6 +10,8 @@
 
 #[path = "../fuzz/targets/all.rs"]
 mod fuzz_targets;
+#[path = "../support/manifests.rs"]
+mod manifests;
 #[path = "../support/repo.rs"]
 mod repo;
 #[path = "../support/tls.rs"]

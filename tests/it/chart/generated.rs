@@ -27,7 +27,7 @@ fn must_be(path: &str, wanted: &str) {
     let there = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         there == wanted,
-        "{} is out of date: run COUNTERSIGN_REWRITE=1 cargo test --test it chart",
+        "{} is out of date: run `make chart`",
         path.display()
     );
 }
