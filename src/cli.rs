@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 mod duration;
 mod kube_flags;
 mod policy_flags;
+mod presence;
 mod probe;
 mod serving_flags;
 mod trust;

@@ -1,4 +1,4 @@
-//! Policies that are objects of a cluster, watched.
+//! Policies that are objects of a cluster, watched, and where our certificates are kept in it.
 //!
 //! ```text
 //! ClusterTrustPolicy ─┐           Secrets, ConfigMaps ─ lookup ─┐
@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::policy::Compiled;
 
+mod certificates;
 mod kind;
 mod lookup;
 mod namespaces;
@@ -30,6 +31,10 @@ mod probe;
 mod report;
 mod watching;
 
+pub use certificates::{
+    CertificateStore, CertificateStoreError, Configuration, ConfigurationKind, Configurations, Entries,
+    ROTATE, StoredAuthority,
+};
 pub use namespaces::Namespaces;
 pub use probe::{ProbeError, Probed};
 
@@ -83,6 +88,17 @@ impl Cluster {
     /// The labels of namespaces, as far as [`Self::watch`] has seen them.
     pub fn namespaces(&self) -> Namespaces {
         self.namespaces.clone()
+    }
+
+    /// The webhook configurations of this name, of both kinds.
+    pub fn configurations(&self, name: &str) -> Configurations {
+        Configurations::new(self.client.clone(), name.to_owned())
+    }
+
+    /// The Secret of this name in the release namespace, for an authority that `configurations` are to trust.
+    pub fn certificate_store(&self, secret: &str, configurations: Configurations) -> CertificateStore {
+        let namespace = self.release_namespace.clone();
+        CertificateStore::new(self.client.clone(), namespace, secret.to_owned(), configurations)
     }
 
     /// Hands all policies to `adopt` once policies and namespaces have been listed completely, and again after each

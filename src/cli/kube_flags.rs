@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::cluster::{Cluster, ConnectError};
+use crate::cluster::{Cluster, Configurations, ConnectError};
 use crate::policy::{Compiled, PolicySet, without_verifiers};
 use crate::telemetry::chain;
 use crate::trust::Trust;
@@ -29,6 +29,14 @@ pub(super) struct KubeFlags {
         env = "COUNTERSIGN_RELEASE_NAMESPACE"
     )]
     release_namespace: Option<String>,
+    /// Name of the webhook configurations, of both kinds, that call this webhook
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "kube",
+        env = "COUNTERSIGN_WEBHOOK_CONFIGURATION"
+    )]
+    webhook_configuration: Option<String>,
 }
 
 impl KubeFlags {
@@ -40,6 +48,12 @@ impl KubeFlags {
     /// The cluster; nothing is asked of it yet.
     pub(super) async fn connect(&self) -> Result<Cluster, ConnectError> {
         Cluster::connect(self.kubeconfig.as_deref(), &self.release_namespace()).await
+    }
+
+    /// The webhook configurations that call us, if they are named.
+    pub(super) fn configurations(&self, cluster: &Cluster) -> Option<Configurations> {
+        let name = self.webhook_configuration.as_deref()?;
+        Some(cluster.configurations(name))
     }
 
     fn release_namespace(&self) -> String {

@@ -17,10 +17,10 @@ use tracing::{error, info, warn};
 use super::kube_flags::{KubeFlags, prepare_each};
 use super::policy_flags::{PolicyFlags, prepare, store};
 use super::serving_flags::ServingFlags;
-use super::{Status, duration};
+use super::{Status, duration, presence};
 use crate::admission::{Admission, Phase};
 use crate::clock;
-use crate::cluster::{Cluster, Namespaces};
+use crate::cluster::{CertificateStore, Cluster, Configurations, Namespaces};
 use crate::policy::{Compiled, PolicySet};
 use crate::policy_files::{PolicyFiles, PolicyFilesError};
 use crate::serve::{self, Config, Endpoint, Ready, Rejected, ServeError, Stop};
@@ -75,16 +75,37 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
     logs::install(args.log_format, &args.log_level, io::stdout(), clock::now)?;
-    let config = args.serving.config()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let source = runtime.block_on(source(args))?;
+    let mut configurations = source
+        .cluster()
+        .and_then(|cluster| args.kube.configurations(cluster));
+    let store = store_in(args, &source, &mut configurations);
+    let config = args.serving.config(store)?;
     let metrics = Arc::new(Metrics::default());
     let trust = trust(args, Arc::clone(&metrics))?;
     if let Source::Files(_, policies) = &source {
         prepare(&trust, policies)?;
     }
     info!(version = env!("CARGO_PKG_VERSION"), policies = source.count(), listen = %config.listen, "starting");
-    runtime.block_on(serve(args.review_timeout, config, source, trust, metrics))
+    let presence = presence::watch(configurations, &metrics);
+    let serving = serve(args.review_timeout, config, source, trust, Arc::clone(&metrics));
+    runtime.block_on(async {
+        tokio::select! {
+            outcome = serving => outcome,
+            never = presence => match never {},
+        }
+    })
+}
+
+/// Where certificates of our own are, if they are in the cluster. Whoever keeps them looks after `configurations` too.
+fn store_in(
+    args: &Args,
+    source: &Source,
+    configurations: &mut Option<Configurations>,
+) -> Option<CertificateStore> {
+    let (cluster, secret) = (source.cluster()?, args.serving.secret()?);
+    Some(cluster.certificate_store(secret, configurations.take()?))
 }
 
 /// Where policies come from.
@@ -97,6 +118,13 @@ enum Source {
 }
 
 impl Source {
+    fn cluster(&self) -> Option<&Cluster> {
+        match self {
+            Self::Files(..) => None,
+            Self::Cluster(cluster) => Some(cluster),
+        }
+    }
+
     /// How many policies there are, if that is known.
     fn count(&self) -> Option<usize> {
         match self {

@@ -1,5 +1,7 @@
 //! What the process counts.
 
+mod certificates;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -14,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+use self::certificates::Certificates;
 use super::exposition::{self, Exposition};
 use super::nearest::Nearest;
 use super::process::Process;
@@ -39,8 +42,7 @@ pub struct Metrics {
     stale_served: Counter,
     policy_ready: Gauge,
     policy_reloads: Family<Outcome, Counter>,
-    certificate_expiry: Family<Kind, Gauge>,
-    certificate_reloads: Family<Outcome, Counter>,
+    certificates: Certificates,
     inflight: Gauge,
     shed: Family<Reason, Counter>,
     responses: Family<Status, Counter>,
@@ -87,11 +89,6 @@ struct Upstream {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
-    kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -154,18 +151,7 @@ impl Default for Metrics {
                 "Attempts to load policies",
                 Family::default(),
             ),
-            certificate_expiry: add(
-                r,
-                "certificate_not_after_timestamp_seconds",
-                "End of the serving certificate's life",
-                Family::default(),
-            ),
-            certificate_reloads: add(
-                r,
-                "certificate_reloads",
-                "Attempts to load the serving certificate",
-                Family::default(),
-            ),
+            certificates: Certificates::new(r),
             inflight: add(
                 r,
                 "requests_inflight",
@@ -292,19 +278,6 @@ impl Metrics {
         self.policy_reloads.get_or_create(&Outcome { result }).inc();
     }
 
-    /// The end of life of the serving certificate (`leaf`) or of its authority (`ca`), in seconds since the epoch
-    /// (TLS-22).
-    pub fn certificate_not_after(&self, kind: &'static str, epoch_seconds: i64) {
-        self.certificate_expiry
-            .get_or_create(&Kind { kind })
-            .set(epoch_seconds);
-    }
-
-    /// The serving certificate was read anew: `result` is `ok` or `error` (TLS-20).
-    pub fn certificate_reload(&self, result: &'static str) {
-        self.certificate_reloads.get_or_create(&Outcome { result }).inc();
-    }
-
     /// Counts a request as in flight until the returned guard is dropped.
     pub fn request(&self) -> InFlight {
         self.inflight.inc();
@@ -392,8 +365,8 @@ impl Metrics {
         }
         for result in ["ok", "error"] {
             drop(self.policy_reloads.get_or_create(&Outcome { result }));
-            drop(self.certificate_reloads.get_or_create(&Outcome { result }));
         }
+        self.certificates.start_at_zero();
         for result in ["ok", "error", "timeout"] {
             drop(self.handshakes.get_or_create(&Outcome { result }));
         }

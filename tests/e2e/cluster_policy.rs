@@ -1,15 +1,14 @@
 //! Policies as objects of the cluster: written with kubectl, in force a moment later.
 
-use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::objects::pod;
-use crate::process::{self, eventually, text};
+use crate::process::{eventually, text};
 use crate::webhook::Webhook;
-use crate::world::{Front, cluster, trust, verifier};
+use crate::world::{Front, cluster, definitions, release_namespace, trust, verifier};
 
 /// A change is in force within a second (CRD-33 grants two); a busy machine may take longer.
 const IN_FORCE: Duration = Duration::from_secs(15);
@@ -17,11 +16,7 @@ const IN_FORCE: Duration = Duration::from_secs(15);
 /// A replica that takes its policies from the cluster. The definitions are there before it.
 fn front() -> &'static Front {
     static FRONT: LazyLock<Front> = LazyLock::new(|| {
-        let crds = process::run(Command::new(env!("CARGO_BIN_EXE_countersign")).arg("crds"));
-        let crds = process::write("crds.yaml", crds);
-        let crds = crds.to_str().unwrap();
-        cluster().kubectl_ok(&["apply", "--server-side", "-f", crds]);
-        cluster().kubectl_ok(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]);
+        definitions();
         let webhook = Webhook::in_cluster("webhook-kube", &cluster().kubeconfig);
         Front::by_url("kube", vec![webhook])
     });
@@ -189,7 +184,7 @@ fn what_is_broken_says_so_in_its_status_and_denies_only_its_images() {
     let message = condition["message"].as_str().unwrap();
     assert!(message.contains(missing) && message.contains(why), "{message}");
 
-    cluster().namespace("countersign-system", &[]);
+    release_namespace();
     let (name, gun) = ("private-login", trust.gun(&trust.private, "kube"));
     let publisher = trust.repository(&trust.private, "kube");
     let login = std::fs::read_to_string(trust.docker_config()).unwrap();

@@ -33,6 +33,7 @@ mod world;
 // The stories.
 mod admission;
 mod audit;
+mod certificates;
 mod chart;
 mod cluster_policy;
 mod down;

@@ -22,6 +22,14 @@ pub(crate) enum Certificate {
     Loopback,
     /// It makes its own in this folder, for this name.
     SelfSigned { folder: PathBuf, name: &'static str },
+    /// It shares an authority in the Secret `NAME-ca`, for the Service of this name in the namespace of this name, and
+    /// keeps the configurations.
+    Secret {
+        name: &'static str,
+        configuration: String,
+        /// Of the authority and of a leaf, as flags.
+        lifetimes: Option<[&'static str; 2]>,
+    },
 }
 
 /// A replica of `countersign webhook`.
@@ -45,8 +53,13 @@ impl Webhook {
 
     /// One whose policies are objects of the cluster.
     pub(crate) fn in_cluster(name: &str, kubeconfig: &Path) -> Self {
+        Self::in_cluster_with(name, kubeconfig, &Certificate::Loopback)
+    }
+
+    /// The same with another certificate.
+    pub(crate) fn in_cluster_with(name: &str, kubeconfig: &Path, certificate: &Certificate) -> Self {
         let source = ["--kube".as_ref(), "--kubeconfig".as_ref(), kubeconfig.as_os_str()];
-        Self::start_with(name, &source, &Certificate::Loopback)
+        Self::start_with(name, &source, certificate)
     }
 
     fn start_with(name: &str, source: &[&OsStr], certificate: &Certificate) -> Self {
@@ -73,6 +86,20 @@ impl Webhook {
                         .arg("--self-signed-dir")
                         .arg(folder)
                         .args(["--self-signed-name", name]),
+                    Certificate::Secret {
+                        name,
+                        configuration,
+                        lifetimes,
+                    } => {
+                        command
+                            .args(["--self-signed-secret", &format!("{name}-ca")])
+                            .args(["--self-signed-name", &format!("{name}.{name}.svc")])
+                            .args(["--webhook-configuration", configuration]);
+                        if let Some([authority, leaf]) = lifetimes {
+                            command.args(["--ca-lifetime", authority, "--leaf-lifetime", leaf]);
+                        }
+                        &mut command
+                    }
                 };
                 command
             },

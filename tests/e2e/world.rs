@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -59,6 +60,27 @@ pub(crate) fn trust() -> &'static Trust {
 pub(crate) fn cluster() -> &'static Cluster {
     static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| Cluster::start("cluster"));
     &CLUSTER
+}
+
+/// Makes the kinds of our own known to the API server, which a replica with `--kube` waits for.
+pub(crate) fn definitions() {
+    static DEFINED: LazyLock<()> = LazyLock::new(|| {
+        let crds = process::run(Command::new(env!("CARGO_BIN_EXE_countersign")).arg("crds"));
+        let crds = process::write("crds.yaml", crds);
+        let crds = crds.to_str().unwrap();
+        cluster().kubectl_ok(&["apply", "--server-side", "-f", crds]);
+        cluster().kubectl_ok(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]);
+    });
+    *DEFINED;
+}
+
+/// Where replicas with `--kube` have their Secrets: the same for all, as each writes the status of every policy.
+pub(crate) const RELEASE_NAMESPACE: &str = "countersign-system";
+
+/// Makes [`RELEASE_NAMESPACE`].
+pub(crate) fn release_namespace() {
+    static MADE: LazyLock<()> = LazyLock::new(|| cluster().namespace(RELEASE_NAMESPACE, &[]));
+    *MADE;
 }
 
 /// The policy that every webhook of the tests serves.

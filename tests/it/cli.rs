@@ -320,6 +320,35 @@ async fn wrong_usage_is_neither_a_denial_nor_an_outage() {
             "--tls-key",
         ),
         (
+            "two sources of certificates",
+            vec![
+                "webhook",
+                "--kube",
+                "--self-signed-secret",
+                "ca",
+                "--webhook-configuration",
+                "countersign",
+                "--self-signed-dir",
+                "/tmp/unused",
+            ],
+            "cannot be used with",
+        ),
+        (
+            "a Secret without a cluster",
+            vec!["webhook", "--tofu", "--self-signed-secret", "ca"],
+            "--kube",
+        ),
+        (
+            "a Secret that nobody would trust",
+            vec!["webhook", "--kube", "--self-signed-secret", "ca"],
+            "--webhook-configuration",
+        ),
+        (
+            "a life too short",
+            vec!["webhook", "--ca-lifetime", "9s"],
+            "at least 10s",
+        ),
+        (
             "no policy",
             vec!["webhook", "--self-signed-dir", "/tmp/unused"],
             "nothing says whom to trust",

@@ -152,6 +152,7 @@ fn documented_metrics_are_those_there_are() {
     metrics.upstream("ping", "2xx", Duration::ZERO);
     metrics.trust_fetch("ok", Duration::ZERO);
     metrics.certificate_not_after("leaf", 1);
+    metrics.webhook_configuration_present("mutating", true);
     let text = metrics.encode(Exposition::Classic).unwrap();
     let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let (there, typed): (BTreeSet<_>, BTreeSet<_>) =
