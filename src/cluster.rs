@@ -23,20 +23,25 @@ use tokio::sync::watch;
 
 use crate::policy::Compiled;
 
+mod access;
+mod bells;
 mod certificates;
 mod kind;
 mod lookup;
 mod namespaces;
 mod probe;
+mod pull_secrets;
 mod report;
 mod watching;
 
+pub use access::{Access, Authorize, Unanswered};
 pub use certificates::{
     CertificateStore, CertificateStoreError, Configuration, ConfigurationKind, Configurations, Entries,
     ROTATE, StoredAuthority,
 };
 pub use namespaces::Namespaces;
 pub use probe::{ProbeError, Probed};
+pub use pull_secrets::{PullSecret, PullSecrets, Unusable};
 
 /// One request to the API server, other than a list or a watch: it answers in milliseconds or has trouble.
 const REQUEST: Duration = Duration::from_secs(2);
@@ -99,6 +104,16 @@ impl Cluster {
     pub fn certificate_store(&self, secret: &str, configurations: Configurations) -> CertificateStore {
         let namespace = self.release_namespace.clone();
         CertificateStore::new(self.client.clone(), namespace, secret.to_owned(), configurations)
+    }
+
+    /// The API server as the authority on rights.
+    pub fn access(&self) -> Access {
+        Access::of(self.client.clone())
+    }
+
+    /// The logins of workloads.
+    pub fn pull_secrets(&self) -> PullSecrets {
+        PullSecrets::of(self.client.clone())
     }
 
     /// Hands all policies to `adopt` once policies and namespaces have been listed completely, and again after each

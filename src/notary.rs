@@ -19,7 +19,7 @@ mod helper;
 mod login;
 mod session;
 
-pub use login::{Helpers, Login};
+pub use login::{Helpers, Login, MOST as MOST_LOGINS};
 
 use session::Session;
 
@@ -121,6 +121,17 @@ impl Server {
         })))
     }
 
+    /// The same server over the same connections, with another login and its own tokens. Both end with the value.
+    #[must_use]
+    pub fn with_login(&self, login: Login) -> Self {
+        Self(Arc::new(Inner {
+            host: Arc::clone(&self.0.host),
+            base: self.0.base.clone(),
+            session: self.0.session.with_login(login),
+            date: Mutex::default(),
+        }))
+    }
+
     /// Its host, with its port if that is not the scheme's own, for messages.
     pub fn host(&self) -> &Host {
         &self.0.host
@@ -167,6 +178,7 @@ impl std::fmt::Debug for Server {
 }
 
 /// The base URL with `/v2/` after it.
+#[derive(Clone)]
 struct Base(String);
 
 impl Base {

@@ -10,7 +10,9 @@ use tokio::time::Instant;
 
 use crate::policy::Verification;
 use crate::reference::Reference;
+use crate::review::logins::PullSources;
 
+mod borrowed;
 mod combine;
 mod engine;
 mod memory;
@@ -28,7 +30,8 @@ pub use verifier::{Fault, VerifierError};
 
 /// Finds out whether an image is trusted. The one seam that tests of `admission` replace.
 pub trait Verify: Send + Sync + 'static {
-    /// Holds `image` against `verification` and answers before `deadline`.
+    /// Holds `image` against `verification` and answers before `deadline`. `sources` are where the workload that is to
+    /// run it has its logins.
     ///
     /// # Errors
     ///
@@ -37,6 +40,7 @@ pub trait Verify: Send + Sync + 'static {
         &self,
         image: &Reference,
         verification: &Verification,
+        sources: &PullSources,
         deadline: Instant,
     ) -> impl Future<Output = Result<Pinned, Refusal>> + Send;
 }

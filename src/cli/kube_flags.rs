@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::cluster::{Cluster, Configurations, ConnectError};
+use crate::cluster::{Cluster, Configurations, ConnectError, PullSecrets};
 use crate::policy::{Compiled, PolicySet, without_verifiers};
 use crate::telemetry::chain;
 use crate::trust::Trust;
@@ -37,6 +37,9 @@ pub(super) struct KubeFlags {
         env = "COUNTERSIGN_WEBHOOK_CONFIGURATION"
     )]
     webhook_configuration: Option<String>,
+    /// Ask trust servers that want a login with those of the workload too: its imagePullSecrets, or its service account's
+    #[arg(long, requires = "kube", env = "COUNTERSIGN_WORKLOAD_PULL_SECRETS")]
+    workload_pull_secrets: bool,
 }
 
 impl KubeFlags {
@@ -54,6 +57,15 @@ impl KubeFlags {
     pub(super) fn configurations(&self, cluster: &Cluster) -> Option<Configurations> {
         let name = self.webhook_configuration.as_deref()?;
         Some(cluster.configurations(name))
+    }
+
+    /// The logins of workloads, if they are to be used.
+    pub(super) fn pull_secrets(&self, cluster: &Cluster) -> PullSecrets {
+        if self.workload_pull_secrets {
+            cluster.pull_secrets()
+        } else {
+            PullSecrets::default()
+        }
     }
 
     fn release_namespace(&self) -> String {

@@ -16,6 +16,7 @@ use super::policy_flags::{PolicyFlags, prepare, store};
 use super::{Status, complain, duration, print};
 use crate::policy::{Demand, Mode, Requirement};
 use crate::reference::{Digest, Reference};
+use crate::review::logins::PullSources;
 use crate::review::verdict::printable;
 use crate::telemetry::Metrics;
 use crate::trust::{Clock, Kind, Options, Pinned, Refusal, Trust, Verify as _};
@@ -148,7 +149,10 @@ async fn meet(trust: &Trust, image: &Reference, requirement: &Requirement, deadl
             &format!("{image} is denied ({place}): {message}"),
         ),
         Demand::Uncovered => Verdict::denied("no_rule", &format!("no rule covers {image} ({place})")),
-        Demand::Verify(verification) => match trust.verify(image, verification, deadline).await {
+        Demand::Verify(verification) => match trust
+            .verify(image, verification, &PullSources::default(), deadline)
+            .await
+        {
             Ok(pinned) => Verdict::trusted(image, &pinned, &place),
             Err(refusal) => Verdict::refused(image, &refusal, &place),
         },

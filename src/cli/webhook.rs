@@ -20,7 +20,7 @@ use super::serving_flags::ServingFlags;
 use super::{Status, duration, presence};
 use crate::admission::{Admission, Phase};
 use crate::clock;
-use crate::cluster::{CertificateStore, Cluster, Configurations, Namespaces};
+use crate::cluster::{Access, CertificateStore, Cluster, Configurations, Namespaces, PullSecrets};
 use crate::policy::{Compiled, PolicySet};
 use crate::policy_files::{PolicyFiles, PolicyFilesError};
 use crate::serve::{self, Config, Endpoint, Ready, Rejected, ServeError, Stop};
@@ -83,7 +83,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
     let store = store_in(args, &source, &mut configurations);
     let config = args.serving.config(store)?;
     let metrics = Arc::new(Metrics::default());
-    let trust = trust(args, Arc::clone(&metrics))?;
+    let trust = trust(args, &source, Arc::clone(&metrics))?;
     if let Source::Files(_, policies) = &source {
         prepare(&trust, policies)?;
     }
@@ -147,13 +147,17 @@ async fn source(args: &Args) -> anyhow::Result<Source> {
     Ok(Source::Cluster(Box::new(args.kube.connect().await?)))
 }
 
-fn trust(args: &Args, metrics: Arc<Metrics>) -> anyhow::Result<Trust> {
+fn trust(args: &Args, source: &Source, metrics: Arc<Metrics>) -> anyhow::Result<Trust> {
     let store = store(args.state_dir.as_deref(), |what| {
         warn!(cost = what, "nothing is remembered from before");
     })?;
     let options = Options {
         timeout: args.timeout,
         fresh_for: args.fresh_for,
+        pull_secrets: match source {
+            Source::Files(..) => PullSecrets::default(),
+            Source::Cluster(cluster) => args.kube.pull_secrets(cluster),
+        },
         ..Options::default()
     };
     Ok(Trust::new(options, Arc::new(store), metrics))
@@ -173,9 +177,9 @@ async fn serve(
         metrics: Arc::clone(&metrics),
         ready: Ready::default(),
     };
-    let namespaces = match &source {
-        Source::Files(..) => Namespaces::default(),
-        Source::Cluster(cluster) => cluster.namespaces(),
+    let (namespaces, access) = match &source {
+        Source::Files(..) => (Namespaces::default(), Access::default()),
+        Source::Cluster(cluster) => (cluster.namespaces(), cluster.access()),
     };
     if let Source::Files(_, policies) = &source {
         force.enter(policies.clone());
@@ -187,7 +191,7 @@ async fn serve(
         Arc::clone(&metrics),
         review_timeout,
     );
-    let admission = Arc::new(admission.in_cluster(namespaces));
+    let admission = Arc::new(admission.in_cluster(namespaces).with_access(access));
     let handler = move |endpoint: Endpoint, body: Bytes, query: Option<String>| {
         let admission = Arc::clone(&admission);
         async move {

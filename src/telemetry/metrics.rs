@@ -32,6 +32,7 @@ pub struct Metrics {
     registry: Registry,
     admissions: Family<Admission, Counter>,
     admission_seconds: Histograms<Decided>,
+    bypasses: Family<Attempt, Counter>,
     verifications: Family<Verification, Counter>,
     verification_seconds: Histograms<Verified>,
     upstream: Family<Upstream, Counter>,
@@ -40,6 +41,7 @@ pub struct Metrics {
     metadata_expiry: Arc<Nearest>,
     clock_skew: Gauge<f64, AtomicU64>,
     stale_served: Counter,
+    pull_secrets: Family<Outcome, Counter>,
     policy_ready: Gauge,
     policy_reloads: Family<Outcome, Counter>,
     certificates: Certificates,
@@ -92,6 +94,11 @@ struct Outcome {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Attempt {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
     reason: &'static str,
 }
@@ -117,6 +124,7 @@ impl Default for Metrics {
                 Family::default(),
             ),
             admission_seconds: seconds(r, "admission_duration", "Time to answer an admission request"),
+            bypasses: counters(r, "bypass", "Denials that an annotation asked to lift"),
             verifications: add(r, "image_verifications", "Images verified", Family::default()),
             verification_seconds: seconds(r, "image_verification_duration", "Time to verify one image"),
             upstream: add(
@@ -144,6 +152,7 @@ impl Default for Metrics {
                 "Images admitted on metadata that could not be refreshed",
                 Counter::default(),
             ),
+            pull_secrets: counters(r, "pull_secrets", "Pull secrets of workloads looked at"),
             policy_ready: add(r, "policy_ready", "Whether policies are loaded", Gauge::default()),
             policy_reloads: add(
                 r,
@@ -214,6 +223,11 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
+    /// Somebody asked for a denial to be lifted: `accepted`, `denied`, `unavailable` or `no_reason`.
+    pub fn bypass(&self, outcome: &'static str) {
+        self.bypasses.get_or_create(&Attempt { outcome }).inc();
+    }
+
     /// One image verified: `result` (trusted, denied, unavailable), `reason` a word from `Refusal::reason` or
     /// `signed`, `cache` (hit, miss).
     pub fn verification(
@@ -266,6 +280,11 @@ impl Metrics {
     /// An image was admitted on verified metadata that could not be refreshed (design §9.5).
     pub fn stale_served(&self) {
         self.stale_served.inc();
+    }
+
+    /// A pull secret of a workload was looked at: `ok`, `missing`, `malformed` or `unavailable` (CRED-02).
+    pub fn pull_secret(&self, result: &'static str) {
+        self.pull_secrets.get_or_create(&Outcome { result }).inc();
     }
 
     /// Whether policies are loaded.
@@ -358,6 +377,12 @@ impl Metrics {
                 }));
             }
         }
+        for result in ["ok", "missing", "malformed", "unavailable"] {
+            drop(self.pull_secrets.get_or_create(&Outcome { result }));
+        }
+        for outcome in ["accepted", "denied", "unavailable", "no_reason"] {
+            drop(self.bypasses.get_or_create(&Attempt { outcome }));
+        }
         for kind in ["trust", "token"] {
             for code in ["2xx", "4xx", "5xx", "error"] {
                 drop(self.upstream.get_or_create(&Upstream { kind, code }));
@@ -393,6 +418,13 @@ impl Drop for InFlight {
 fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
     registry.register(name, help, metric.clone());
     metric
+}
+
+fn counters<S>(registry: &mut Registry, name: &str, help: &str) -> Family<S, Counter>
+where
+    S: Clone + fmt::Debug + Eq + std::hash::Hash + EncodeLabelSet + Send + Sync + 'static,
+{
+    add(registry, name, help, Family::default())
 }
 
 fn seconds<S>(registry: &mut Registry, name: &str, help: &str) -> Histograms<S>

@@ -1,6 +1,7 @@
 //! The engine: verifiers, servers, memory, and the runs under way.
 
 mod ask;
+mod consult;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
@@ -16,18 +17,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use self::consult::Inquiry;
 use super::Verify;
 use super::combine::combine;
 use super::memory::{Failure, Key, Known, Memory};
 use super::options::Options;
 use super::outcome::{Kind, Pinned, Refusal, Source};
-use super::remote::Remote;
+use super::remote::{Reach, Remote};
 use super::servers::Servers;
 use super::turns::Turns;
 use super::verifier::{Fault, Notary, VerifierError};
 use crate::fetch::Flights;
 use crate::policy::{DigestRule, PolicySet, Verification, Verifier, VerifierKind};
 use crate::reference::{Gun, Reference};
+use crate::review::logins::PullSources;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::tuf::{Collection, Resolution, Task, Unsigned};
@@ -56,6 +59,8 @@ struct Engine {
     verifiers: ArcSwap<HashMap<Arc<Verifier>, Arc<Notary>>>,
     numbers: AtomicU64,
     memory: Memory,
+    /// What was found with workloads' own logins. Nothing in it is refreshed: the logins are gone by then.
+    private: Memory,
     flights: Flights<Key, Result<Known, Failure>>,
     turns: Turns,
     tasks: TaskTracker,
@@ -73,6 +78,7 @@ impl Trust {
             verifiers: ArcSwap::default(),
             numbers: AtomicU64::new(0),
             memory: Memory::new(),
+            private: Memory::private(),
             flights: Flights::default(),
             turns: Turns::new(),
             tasks: TaskTracker::new(),
@@ -96,8 +102,13 @@ impl Trust {
     }
 
     /// Keeps the repositories in use fresh until `stop`, so that an admission does not wait for a trust server
-    /// twice. The caller spawns it.
+    /// twice, and drops workloads' logins that are too old. The caller spawns it.
     pub async fn keep_fresh(self, stop: CancellationToken) {
+        let sweeping = self.engine.options.pull_secrets.sweep();
+        join(self.refresh_due(&stop), stop.run_until_cancelled(sweeping)).await;
+    }
+
+    async fn refresh_due(&self, stop: &CancellationToken) {
         let age = self.engine.options.fresh_for / 2;
         let mut ticks = tokio::time::interval(age.max(Duration::from_millis(100)) / 2);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -113,13 +124,18 @@ impl Trust {
 
     async fn refresh(&self, key: Key) {
         let verifiers = self.engine.verifiers.load();
-        let Some(notary) = verifiers.values().find(|notary| notary.number == key.0).cloned() else {
+        let Some(notary) = verifiers
+            .values()
+            .find(|notary| notary.number == key.verifier)
+            .cloned()
+        else {
             return;
         };
         drop(verifiers);
         let deadline = Instant::now() + self.engine.options.timeout;
-        if let Err(failure) = self.engine.fly(&notary, &key.1, deadline).await {
-            debug!(gun = %key.1, error = %failure.refusal, "repository not refreshed");
+        let inquiry = Inquiry::own(&notary, &key.gun);
+        if let Err(failure) = self.engine.fly(&inquiry, deadline).await {
+            debug!(gun = %key.gun, error = %failure.refusal, "repository not refreshed");
         }
     }
 
@@ -135,6 +151,7 @@ impl Verify for Trust {
         &self,
         image: &Reference,
         verification: &Verification,
+        sources: &PullSources,
         deadline: Instant,
     ) -> Result<Pinned, Refusal> {
         if verification.digests == DigestRule::Allow
@@ -143,7 +160,8 @@ impl Verify for Trust {
             return Ok(Pinned::unverified(digest.clone()));
         }
         let verifiers = verification.verifiers.iter();
-        let results = join_all(verifiers.map(|verifier| self.engine.verify(image, verifier, deadline))).await;
+        let results =
+            join_all(verifiers.map(|verifier| self.engine.verify(image, verifier, sources, deadline))).await;
         combine(verification.combine, results)
     }
 }
@@ -190,6 +208,7 @@ impl Engine {
         self: &Arc<Self>,
         image: &Reference,
         verifier: &Arc<Verifier>,
+        sources: &PullSources,
         deadline: Instant,
     ) -> Result<Pinned, Refusal> {
         let begun = Instant::now();
@@ -199,7 +218,7 @@ impl Engine {
             Ok(notary) => notary,
             Err(fault) => return Err(Refusal::setup(&fault)),
         };
-        let (result, cache) = self.judge(image, &notary, deadline).await;
+        let (result, cache) = self.consult(image, &notary, sources, deadline).await;
         let (word, reason) = match &result {
             Ok(_) => ("trusted", "signed"),
             Err(refusal) => (refusal.kind.word(), refusal.reason),
@@ -209,26 +228,32 @@ impl Engine {
         result
     }
 
+    fn memory(&self, key: &Key) -> &Memory {
+        match key.scope {
+            None => &self.memory,
+            Some(_) => &self.private,
+        }
+    }
+
     /// The judgement, and whether memory alone could give it.
     async fn judge(
         self: &Arc<Self>,
         image: &Reference,
-        notary: &Arc<Notary>,
+        inquiry: &Inquiry,
         deadline: Instant,
     ) -> (Result<Pinned, Refusal>, &'static str) {
-        let gun = image.gun();
-        let key = (notary.number, gun.clone());
-        self.memory.touch(&key);
-        let fresh = self.fresh(&key);
+        let Inquiry { notary, key, .. } = inquiry;
+        self.memory(key).touch(key);
+        let fresh = self.fresh(key);
         if let Some(known) = &fresh {
             let resolved = self.resolve(image, notary, known);
             if resolved.is_ok() || known.younger_than(RECHECK) {
                 return (settle(image, notary, known, resolved, None), "hit");
             }
         }
-        let failure = match self.recent_failure(&key) {
+        let failure = match self.recent_failure(key) {
             Some(failure) => failure,
-            None => match self.fly(notary, gun, deadline).await {
+            None => match self.fly(inquiry, deadline).await {
                 Ok(known) => {
                     let resolved = self.resolve(image, notary, &known);
                     return (settle(image, notary, &known, resolved, None), "miss");
@@ -243,7 +268,7 @@ impl Engine {
                 "hit",
             );
         }
-        match self.stale(&key, notary, &failure, deadline).await {
+        match self.stale(inquiry, &failure, deadline).await {
             Some((known, age)) => {
                 self.metrics.stale_served();
                 (
@@ -257,14 +282,14 @@ impl Engine {
                     "hit",
                 )
             }
-            None => (Err(failure.refusal.of(source(notary, gun))), "miss"),
+            None => (Err(failure.refusal.of(source(notary, &key.gun))), "miss"),
         }
     }
 
     /// What was verified lately enough to be believed without asking.
     fn fresh(&self, key: &Key) -> Option<Known> {
         let known = self
-            .memory
+            .memory(key)
             .known(key)
             .filter(|known| known.younger_than(self.options.fresh_for))?;
         let now = self.options.clock.now().ok()?;
@@ -272,7 +297,7 @@ impl Engine {
     }
 
     fn recent_failure(&self, key: &Key) -> Option<Failure> {
-        let failure = self.memory.failure(key, RETRY_OUTAGE)?;
+        let failure = self.memory(key).failure(key, RETRY_OUTAGE)?;
         let lately = if failure.outage { RETRY_OUTAGE } else { RECHECK };
         (failure.at.elapsed() < lately).then_some(failure)
     }
@@ -280,20 +305,20 @@ impl Engine {
     /// Verified metadata that may serve because its server cannot be reached, and its age (design §9.5).
     async fn stale(
         self: &Arc<Self>,
-        key: &Key,
-        notary: &Arc<Notary>,
+        inquiry: &Inquiry,
         failure: &Failure,
         deadline: Instant,
     ) -> Option<(Known, Duration)> {
+        let Inquiry { notary, key, .. } = inquiry;
         if !failure.outage || notary.max_staleness().is_zero() {
             return None;
         }
         let now = self.options.clock.now().ok()?;
-        let known = match self.memory.known(key) {
-            Some(known) => known,
-            None => timeout_at(deadline, self.replay(notary, &key.1, now))
-                .await
-                .ok()??,
+        let known = match (self.memory(key).known(key), inquiry.reach()) {
+            (Some(known), _) => known,
+            // The store does not know who may be told.
+            (None, Reach::Holders) => return None,
+            (None, Reach::All) => timeout_at(deadline, self.replay(notary, key, now)).await.ok()??,
         };
         let expires = known.collection.expires();
         let age = age_in_outage(known.verified_at, expires, now, notary.max_staleness())?;
@@ -301,19 +326,20 @@ impl Engine {
     }
 
     /// Verifies again what the store kept, after a restart during an outage.
-    async fn replay(&self, notary: &Notary, gun: &Gun, now: Timestamp) -> Option<Known> {
+    async fn replay(&self, notary: &Notary, key: &Key, now: Timestamp) -> Option<Known> {
         let since = now.checked_sub(notary.max_staleness()).ok()?;
         let deadline = Instant::now() + self.options.timeout;
         let _turn = self.turns.take(notary.names_server(), deadline).await?;
-        let connection = self.servers.of(&notary.policy, gun).ok()?;
+        let connection = self.servers.of(&notary.policy, &key.gun).ok()?;
         let remote = Remote {
             connection: &connection,
             store: &self.store,
+            reach: Reach::All,
         };
-        let verified = remote.replay(self.task(notary, gun, now), since).await?;
+        let verified = remote.replay(self.task(notary, &key.gun, now), since).await?;
         let verified_at = verified.state.verified_at?;
         let known = Known::of(verified, verified_at, None)?;
-        self.memory.keep(&(notary.number, gun.clone()), known.clone());
+        self.memory.keep(key, known.clone());
         Some(known)
     }
 

@@ -58,6 +58,29 @@ impl Setback {
 pub(super) struct Remote<'a> {
     pub(super) connection: &'a Connection,
     pub(super) store: &'a Arc<Store>,
+    pub(super) reach: Reach,
+}
+
+/// Who may be told what a run finds. Versions are remembered for all in any case: that is the protection from rollback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Everybody, also from the store after a restart.
+    All,
+    /// Those who have the logins; from the store nobody, as it does not know them (CRED-24).
+    Holders,
+}
+
+impl Reach {
+    /// `state` as it may be kept in place of `before`.
+    fn limit(self, state: State, before: &State) -> State {
+        match self {
+            Self::All => state,
+            Self::Holders => State {
+                verified_at: before.verified_at.filter(|_| before.files == state.files),
+                ..state
+            },
+        }
+    }
 }
 
 impl Remote<'_> {
@@ -91,7 +114,8 @@ impl Remote<'_> {
             match step {
                 Ok(Step::Fetch(more)) => requests = more,
                 Ok(Step::Done(verified)) => {
-                    self.save(&task.gun, record, verified.state.clone()).await?;
+                    let state = self.reach.limit(verified.state.clone(), &record.state);
+                    self.save(&task.gun, record, state).await?;
                     return Ok(*verified);
                 }
                 Err(setback) => {
@@ -172,13 +196,17 @@ impl Remote<'_> {
 
     /// Notes that the server still vouches for what was verified before.
     pub(super) async fn confirm(&self, gun: &Gun, at: Timestamp) -> Result<(), StoreError> {
-        self.vouched(gun, Some(at)).await
+        match self.reach {
+            Reach::All => self.vouched(gun, Some(at)).await,
+            Reach::Holders => Ok(()),
+        }
     }
 
     /// Notes what a setback means for remembered files: what the server vouches for no more must not serve again
     /// when it is away, not even after a restart (design §9.5).
     pub(super) async fn note(&self, gun: &Gun, setback: &Setback) {
-        if !setback.disowns() {
+        // What somebody's own logins do not open says nothing about the others'.
+        if self.reach == Reach::Holders || !setback.disowns() {
             return;
         }
         if let Err(error) = self.vouched(gun, None).await {

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::verifier::Fault;
-use crate::credential::DockerConfig;
+use crate::credential::{Credential, DockerConfig};
 use crate::fetch::{Identity, Observation, Observer, Origin, host_of};
 use crate::notary::{Config, Helpers, Login, Server, default_server};
 use crate::policy::{self, Credentials};
@@ -43,6 +43,16 @@ struct Choice {
 pub(super) struct Connection {
     pub(super) server: Server,
     pub(super) name: String,
+}
+
+impl Connection {
+    /// The same server asked with `logins`, which end with the value.
+    pub(super) fn with_logins(&self, logins: Arc<[Credential]>) -> Self {
+        Self {
+            server: self.server.with_login(Login::Several(logins)),
+            name: self.name.clone(),
+        }
+    }
 }
 
 impl Servers {

@@ -67,7 +67,9 @@ impl Release {
             let starting: Vec<_> = [1, 2]
                 .map(|number| {
                     let (name, certificate) = (format!("{name}-{number}"), &certificate);
-                    scope.spawn(move || Webhook::in_cluster_with(&name, &cluster().kubeconfig, certificate))
+                    scope.spawn(move || {
+                        Webhook::in_cluster_with(&name, &cluster().kubeconfig, &[], certificate)
+                    })
                 })
                 .into();
             starting
@@ -343,7 +345,7 @@ fn whoever_applies_the_configuration_neither_loses_the_bundle_nor_is_held_up_by_
         configuration: "applied".to_owned(),
         lifetimes: None,
     };
-    let webhook = Webhook::in_cluster_with("applied-1", &restricted("applied"), &certificate);
+    let webhook = Webhook::in_cluster_with("applied-1", &restricted("applied"), &[], &certificate);
     let written = stored();
     let bundle = bundles(&written)[0].clone();
     assert_eq!(bundles(&written), vec![bundle.clone(); 2]);

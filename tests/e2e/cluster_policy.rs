@@ -14,7 +14,7 @@ use crate::world::{Front, cluster, definitions, release_namespace, trust, verifi
 const IN_FORCE: Duration = Duration::from_secs(15);
 
 /// A replica that takes its policies from the cluster. The definitions are there before it.
-fn front() -> &'static Front {
+pub(crate) fn front() -> &'static Front {
     static FRONT: LazyLock<Front> = LazyLock::new(|| {
         definitions();
         let webhook = Webhook::in_cluster("webhook-kube", &cluster().kubeconfig);
@@ -24,7 +24,7 @@ fn front() -> &'static Front {
 }
 
 /// A policy for one namespace, by its name.
-fn policy(name: &str, namespace: &str, verifiers: &Value, rules: &Value) -> Value {
+pub(crate) fn policy(name: &str, namespace: &str, verifiers: &Value, rules: &Value) -> Value {
     json!({
         "apiVersion": "countersign.dev/v1alpha1", "kind": "ClusterTrustPolicy", "metadata": {"name": name},
         "spec": {
@@ -34,7 +34,7 @@ fn policy(name: &str, namespace: &str, verifiers: &Value, rules: &Value) -> Valu
     })
 }
 
-fn apply(object: &Value) {
+pub(crate) fn apply(object: &Value) {
     let output = cluster().kubectl_with(&["apply"], object);
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
@@ -52,15 +52,15 @@ fn ready(namespace: &str, object: &str) -> Value {
 }
 
 /// What a Pod's image becomes, or what is said against it; nothing is kept.
-fn verdict(namespace: &str, image: &str) -> Result<String, String> {
+pub(crate) fn verdict(namespace: &str, image: &str) -> Result<String, String> {
     cluster().verdict(&pod(namespace, image))
 }
 
-fn becomes(what: &str, wanted: impl Fn() -> bool) {
+pub(crate) fn becomes(what: &str, wanted: impl Fn() -> bool) {
     eventually(what, IN_FORCE, || wanted().then_some(()));
 }
 
-fn denied(namespace: &str, image: &str, why: &str) -> bool {
+pub(crate) fn denied(namespace: &str, image: &str, why: &str) -> bool {
     verdict(namespace, image).is_err_and(|said| said.contains(why))
 }
 

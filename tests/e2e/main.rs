@@ -33,12 +33,14 @@ mod world;
 // The stories.
 mod admission;
 mod audit;
+mod break_glass;
 mod certificates;
 mod chart;
 mod cluster_policy;
 mod down;
 mod guard;
 mod helm;
+mod logins;
 mod neighbours;
 mod nodes;
 mod outage;

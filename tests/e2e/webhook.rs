@@ -53,12 +53,18 @@ impl Webhook {
 
     /// One whose policies are objects of the cluster.
     pub(crate) fn in_cluster(name: &str, kubeconfig: &Path) -> Self {
-        Self::in_cluster_with(name, kubeconfig, &Certificate::Loopback)
+        Self::in_cluster_with(name, kubeconfig, &[], &Certificate::Loopback)
     }
 
-    /// The same with another certificate.
-    pub(crate) fn in_cluster_with(name: &str, kubeconfig: &Path, certificate: &Certificate) -> Self {
-        let source = ["--kube".as_ref(), "--kubeconfig".as_ref(), kubeconfig.as_os_str()];
+    /// The same with further flags, and another certificate.
+    pub(crate) fn in_cluster_with(
+        name: &str,
+        kubeconfig: &Path,
+        flags: &[&str],
+        certificate: &Certificate,
+    ) -> Self {
+        let mut source = vec!["--kube".as_ref(), "--kubeconfig".as_ref(), kubeconfig.as_os_str()];
+        source.extend(flags.iter().map(AsRef::<OsStr>::as_ref));
         Self::start_with(name, &source, certificate)
     }
 

@@ -31,6 +31,7 @@ mod layers;
 mod notary;
 mod policy;
 mod probe;
+mod pull_secrets;
 mod reference_data;
 mod serve;
 mod threats;
