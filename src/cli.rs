@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 mod duration;
 mod kube_flags;
@@ -15,6 +15,9 @@ mod trust;
 mod trust_flags;
 mod verify;
 mod webhook;
+
+use crate::policy::{crds, crds_yaml};
+use crate::store::records::crd;
 
 /// Content trust for Kubernetes: only signed tags run, rewritten to the digest that was signed.
 #[derive(Debug, Parser)]
@@ -38,8 +41,17 @@ enum Command {
     ///
     /// Exits with 0 if all do, 1 if not, 3 if the registration could not be read.
     Probe(probe::Args),
-    /// Prints the custom resource definitions of the policies, for kubectl apply.
+    /// Prints the custom resource definitions of policies and trust records, for kubectl apply.
     Crds,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// The result alone; the reason for a refusal goes to standard error
+    Text,
+    /// One JSON object
+    Json,
 }
 
 /// What a command comes to. The numbers are stable.
@@ -62,7 +74,7 @@ pub fn run() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Trust(args) => trust::run(&args),
         Command::Probe(args) => probe::run(&args),
-        Command::Crds => print(&crate::policy::crds_yaml()).map(|()| Status::Success),
+        Command::Crds => print(&crds_yaml(crds().into_iter().chain([crd()]))).map(|()| Status::Success),
     };
     let status = outcome.unwrap_or_else(|error| {
         complain(&format!("error: {error:#}"));
@@ -100,7 +112,9 @@ mod tests {
 
     #[test]
     fn every_flag_has_an_environment_variable_of_its_own_name() {
-        for command in Cli::command().get_subcommands() {
+        let cli = Cli::command();
+        let nested = cli.get_subcommands().flat_map(clap::Command::get_subcommands);
+        for command in cli.get_subcommands().chain(nested) {
             for flag in command
                 .get_arguments()
                 .filter(|flag| flag.get_long().is_some_and(|name| name != "help"))

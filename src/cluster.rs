@@ -55,28 +55,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Makes a client from the file `kubeconfig`, or from what `KUBECONFIG` names, or from what a pod is given. Nothing
-    /// is asked of the API server yet. `release_namespace` is where objects are that cluster-wide policies name.
+    /// The cluster that [`connect`] finds. `release_namespace` is where objects are that cluster-wide policies name.
     ///
     /// # Errors
     ///
     /// [`ConnectError`] if there is nothing to connect with.
     pub async fn connect(kubeconfig: Option<&Path>, release_namespace: &str) -> Result<Self, ConnectError> {
-        let options = KubeConfigOptions::default();
-        let config = match kubeconfig {
-            Some(path) => {
-                let read = Kubeconfig::read_from(path).map_err(Box::new)?;
-                Config::from_custom_kubeconfig(read, &options)
-                    .await
-                    .map_err(Box::new)?
-            }
-            None if std::env::var_os("KUBECONFIG").is_some() => {
-                Config::from_kubeconfig(&options).await.map_err(Box::new)?
-            }
-            None => Config::incluster()?,
-        };
-        let client = Client::try_from(config).map_err(Box::new)?;
-        Ok(Self::new(client, release_namespace))
+        Ok(Self::new(connect(kubeconfig).await?, release_namespace))
     }
 
     /// The cluster behind `client`.
@@ -88,6 +73,11 @@ impl Cluster {
             labels,
             namespaces,
         }
+    }
+
+    /// The client, for what else is kept in the cluster.
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// The labels of namespaces, as far as [`Self::watch`] has seen them.
@@ -132,6 +122,29 @@ impl Cluster {
         let (never, _) = join(watching.run(adopt, reports), reporter.run(wanted)).await;
         never
     }
+}
+
+/// Makes a client from the file `kubeconfig`, or from what `KUBECONFIG` names, or from what a pod is given. Nothing is
+/// asked of the API server yet.
+///
+/// # Errors
+///
+/// [`ConnectError`] if there is nothing to connect with.
+pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
+    let options = KubeConfigOptions::default();
+    let config = match kubeconfig {
+        Some(path) => {
+            let read = Kubeconfig::read_from(path).map_err(Box::new)?;
+            Config::from_custom_kubeconfig(read, &options)
+                .await
+                .map_err(Box::new)?
+        }
+        None if std::env::var_os("KUBECONFIG").is_some() => {
+            Config::from_kubeconfig(&options).await.map_err(Box::new)?
+        }
+        None => Config::incluster()?,
+    };
+    Ok(Client::try_from(config).map_err(Box::new)?)
 }
 
 impl fmt::Debug for Cluster {

@@ -24,7 +24,7 @@ mod shape;
 mod verifier;
 
 pub use compile::is_object_name;
-pub use crd::{crds, crds_yaml};
+pub use crd::{crds, crds_yaml, strict};
 pub use document::{Document, MAX_FILE_BYTES, read};
 pub use error::{
     FieldPath, Hint, Place, PolicyError, Problem, RuleError, ScopeError, ShapeError, TextError, VerifierError,

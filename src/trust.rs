@@ -15,6 +15,7 @@ use crate::review::logins::PullSources;
 mod borrowed;
 mod combine;
 mod engine;
+mod keeper;
 mod memory;
 mod options;
 mod outcome;
@@ -24,6 +25,7 @@ mod turns;
 mod verifier;
 
 pub use engine::Trust;
+pub use keeper::Keeper;
 pub use options::{Clock, Options};
 pub use outcome::{Kind, Pinned, Refusal, Source, fake};
 pub use verifier::{Fault, VerifierError};

@@ -44,6 +44,7 @@ pub use decode::FormatError;
 pub use error::Error;
 pub use key::{KeyError, KeyId, PublicKey, pinned_key, sha256};
 pub use limits::Limits;
+pub use metadata::root_version;
 pub use pin::Pin;
 pub use request::{Answer, Form, Request};
 pub use role::{DelegationName, Role, RoleError};

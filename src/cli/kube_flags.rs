@@ -15,7 +15,7 @@ use crate::trust::Trust;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Policies from the cluster, in place of --policy")]
 pub(super) struct KubeFlags {
-    /// Take policies from the cluster, where they are objects of their own kinds, watched
+    /// Take policies from the cluster, where they are objects of their own kinds, and remember there what was seen
     #[arg(long, env = "COUNTERSIGN_KUBE")]
     kube: bool,
     /// How to reach the API server [default: KUBECONFIG, else the service account of the pod]

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::policy_flags::{PolicyFlags, prepare, store};
-use super::{Status, complain, duration, print};
+use super::{Output, Status, complain, duration, print};
 use crate::policy::{Demand, Mode, Requirement};
 use crate::reference::{Digest, Reference};
 use crate::review::logins::PullSources;
@@ -49,14 +49,6 @@ pub(super) struct Args {
     // Last: the heading of these flags would be that of all that follow.
     #[command(flatten)]
     policies: PolicyFlags,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// The pinned reference alone; the reason for a refusal goes to standard error
-    Text,
-    /// One JSON object
-    Json,
 }
 
 /// What became of the image.

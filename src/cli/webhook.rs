@@ -24,8 +24,9 @@ use crate::cluster::{Access, CertificateStore, Cluster, Configurations, Namespac
 use crate::policy::{Compiled, PolicySet};
 use crate::policy_files::{PolicyFiles, PolicyFilesError};
 use crate::serve::{self, Config, Endpoint, Ready, Rejected, ServeError, Stop};
+use crate::store::records::Records;
 use crate::telemetry::{Metrics, logs};
-use crate::trust::{Options, Trust};
+use crate::trust::{Keeper, Options, Trust};
 
 /// Arguments of `webhook`.
 #[derive(ClapArgs, Debug)]
@@ -144,13 +145,25 @@ async fn source(args: &Args) -> anyhow::Result<Source> {
             "--kube takes the policies from the cluster: leave --policy, the trust flags and their variables away"
         );
     }
+    if args.state_dir.is_some() {
+        bail!(
+            "--kube keeps what was seen in the cluster, as TrustRecord objects that all replicas share: leave --state-dir and \
+             its variable away"
+        );
+    }
     Ok(Source::Cluster(Box::new(args.kube.connect().await?)))
 }
 
 fn trust(args: &Args, source: &Source, metrics: Arc<Metrics>) -> anyhow::Result<Trust> {
-    let store = store(args.state_dir.as_deref(), |what| {
-        warn!(cost = what, "nothing is remembered from before");
-    })?;
+    let keeper = match source {
+        Source::Cluster(cluster) => Keeper::from(Arc::new(Records::new(cluster.client()))),
+        Source::Files(..) => {
+            let store = store(args.state_dir.as_deref(), |what| {
+                warn!(cost = what, "nothing is remembered from before");
+            })?;
+            Keeper::from(Arc::new(store))
+        }
+    };
     let options = Options {
         timeout: args.timeout,
         fresh_for: args.fresh_for,
@@ -160,7 +173,7 @@ fn trust(args: &Args, source: &Source, metrics: Arc<Metrics>) -> anyhow::Result<
         },
         ..Options::default()
     };
-    Ok(Trust::new(options, Arc::new(store), metrics))
+    Ok(Trust::new(options, keeper, metrics))
 }
 
 /// Runs the server and what belongs to it. A part that ends takes the process with it.
@@ -204,11 +217,20 @@ async fn serve(
     let stop = Stop::on_signals(&tasks).context("cannot listen for signals")?;
     let (bound, _unheard) = oneshot::channel();
     let refreshing = tasks.spawn(trust.clone().keep_fresh(ending.clone()));
+    let records_ready = force.ready.clone();
+    if matches!(source, Source::Cluster(_)) {
+        records_ready.await_trust_records();
+    }
+    let following = trust
+        .clone()
+        .follow(ending.clone(), move || records_ready.trust_records_loaded());
+    let following = tasks.spawn(following);
     let watching = force.watch(source);
     let outcome = tokio::select! {
         outcome = serve::run(config, handler, ready, metrics, stop, bound) => outcome,
         () = watching => Err(ServeError::Task(None)),
         ended = refreshing => Err(ServeError::Task(ended.err())),
+        ended = following => Err(ServeError::Task(ended.err())),
     };
     ending.cancel();
     trust.finish().await;

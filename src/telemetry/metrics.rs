@@ -42,6 +42,7 @@ pub struct Metrics {
     clock_skew: Gauge<f64, AtomicU64>,
     stale_served: Counter,
     pull_secrets: Family<Outcome, Counter>,
+    trust_records_lost: Counter,
     policy_ready: Gauge,
     policy_reloads: Family<Outcome, Counter>,
     certificates: Certificates,
@@ -153,6 +154,7 @@ impl Default for Metrics {
                 Counter::default(),
             ),
             pull_secrets: counters(r, "pull_secrets", "Pull secrets of workloads looked at"),
+            trust_records_lost: add(r, "trust_records_lost", "Trust records lost", Counter::default()),
             policy_ready: add(r, "policy_ready", "Whether policies are loaded", Gauge::default()),
             policy_reloads: add(
                 r,
@@ -285,6 +287,11 @@ impl Metrics {
     /// A pull secret of a workload was looked at: `ok`, `missing`, `malformed` or `unavailable` (CRED-02).
     pub fn pull_secret(&self, result: &'static str) {
         self.pull_secrets.get_or_create(&Outcome { result }).inc();
+    }
+
+    /// A trust record was deleted or put back by somebody who did not say that it was meant (design §5).
+    pub fn trust_record_lost(&self) {
+        self.trust_records_lost.inc();
     }
 
     /// Whether policies are loaded.

@@ -2,6 +2,8 @@
 
 mod ask;
 mod consult;
+mod others;
+mod outage;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use arc_swap::ArcSwap;
 use futures_util::future::{join, join_all};
 use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -20,10 +22,10 @@ use tracing::debug;
 use self::consult::Inquiry;
 use super::Verify;
 use super::combine::combine;
+use super::keeper::Keeper;
 use super::memory::{Failure, Key, Known, Memory};
 use super::options::Options;
 use super::outcome::{Kind, Pinned, Refusal, Source};
-use super::remote::{Reach, Remote};
 use super::servers::Servers;
 use super::turns::Turns;
 use super::verifier::{Fault, Notary, VerifierError};
@@ -31,7 +33,6 @@ use crate::fetch::Flights;
 use crate::policy::{DigestRule, PolicySet, Verification, Verifier, VerifierKind};
 use crate::reference::{Gun, Reference};
 use crate::review::logins::PullSources;
-use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::tuf::{Collection, Resolution, Task, Unsigned};
 
@@ -53,7 +54,7 @@ pub struct Trust {
 #[derive(Debug)]
 struct Engine {
     options: Options,
-    store: Arc<Store>,
+    store: Keeper,
     metrics: Arc<Metrics>,
     servers: Servers,
     verifiers: ArcSwap<HashMap<Arc<Verifier>, Arc<Notary>>>,
@@ -68,11 +69,11 @@ struct Engine {
 
 impl Trust {
     /// An engine that knows no verifier yet.
-    pub fn new(options: Options, store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(options: Options, store: impl Into<Keeper>, metrics: Arc<Metrics>) -> Self {
         let servers = Servers::new(options.credential_helpers, Arc::clone(&metrics));
         let engine = Engine {
             options,
-            store,
+            store: store.into(),
             metrics,
             servers,
             verifiers: ArcSwap::default(),
@@ -244,7 +245,7 @@ impl Engine {
     ) -> (Result<Pinned, Refusal>, &'static str) {
         let Inquiry { notary, key, .. } = inquiry;
         self.memory(key).touch(key);
-        let fresh = self.fresh(key);
+        let fresh = self.fresh(key, notary);
         if let Some(known) = &fresh {
             let resolved = self.resolve(image, notary, known);
             if resolved.is_ok() || known.younger_than(RECHECK) {
@@ -287,11 +288,15 @@ impl Engine {
     }
 
     /// What was verified lately enough to be believed without asking.
-    fn fresh(&self, key: &Key) -> Option<Known> {
+    fn fresh(&self, key: &Key, notary: &Notary) -> Option<Known> {
         let known = self
             .memory(key)
             .known(key)
             .filter(|known| known.younger_than(self.options.fresh_for))?;
+        let server = Servers::name(&notary.policy, &key.gun)?;
+        if self.store.knows_better(&server, &key.gun, known.timestamp) {
+            return None;
+        }
         let now = self.options.clock.now().ok()?;
         (now < known.collection.expires()).then_some(known)
     }
@@ -300,47 +305,6 @@ impl Engine {
         let failure = self.memory(key).failure(key, RETRY_OUTAGE)?;
         let lately = if failure.outage { RETRY_OUTAGE } else { RECHECK };
         (failure.at.elapsed() < lately).then_some(failure)
-    }
-
-    /// Verified metadata that may serve because its server cannot be reached, and its age (design §9.5).
-    async fn stale(
-        self: &Arc<Self>,
-        inquiry: &Inquiry,
-        failure: &Failure,
-        deadline: Instant,
-    ) -> Option<(Known, Duration)> {
-        let Inquiry { notary, key, .. } = inquiry;
-        if !failure.outage || notary.max_staleness().is_zero() {
-            return None;
-        }
-        let now = self.options.clock.now().ok()?;
-        let known = match (self.memory(key).known(key), inquiry.reach()) {
-            (Some(known), _) => known,
-            // The store does not know who may be told.
-            (None, Reach::Holders) => return None,
-            (None, Reach::All) => timeout_at(deadline, self.replay(notary, key, now)).await.ok()??,
-        };
-        let expires = known.collection.expires();
-        let age = age_in_outage(known.verified_at, expires, now, notary.max_staleness())?;
-        Some((known, age))
-    }
-
-    /// Verifies again what the store kept, after a restart during an outage.
-    async fn replay(&self, notary: &Notary, key: &Key, now: Timestamp) -> Option<Known> {
-        let since = now.checked_sub(notary.max_staleness()).ok()?;
-        let deadline = Instant::now() + self.options.timeout;
-        let _turn = self.turns.take(notary.names_server(), deadline).await?;
-        let connection = self.servers.of(&notary.policy, &key.gun).ok()?;
-        let remote = Remote {
-            connection: &connection,
-            store: &self.store,
-            reach: Reach::All,
-        };
-        let verified = remote.replay(self.task(notary, &key.gun, now), since).await?;
-        let verified_at = verified.state.verified_at?;
-        let known = Known::of(verified, verified_at, None)?;
-        self.memory.keep(key, known.clone());
-        Some(known)
     }
 
     /// What the repository says of the image.
@@ -377,18 +341,6 @@ impl Engine {
             now,
         }
     }
-}
-
-/// The age of metadata that may serve in an outage: at most `most`, and never past its expiry. What was verified in the
-/// future was verified by a clock that was wrong, and its age is unknown.
-fn age_in_outage(
-    verified_at: Timestamp,
-    expires: Timestamp,
-    now: Timestamp,
-    most: Duration,
-) -> Option<Duration> {
-    let age = Duration::try_from(now.duration_since(verified_at)).ok()?;
-    (age <= most && now < expires).then_some(age)
 }
 
 fn source(notary: &Notary, gun: &Gun) -> Source {
@@ -428,27 +380,5 @@ fn settle(
                 .map(|tag| known.collection.similar(tag))
                 .unwrap_or_default(),
         }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metadata_serves_in_an_outage_within_its_staleness_and_before_its_expiry() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let most = Duration::from_secs(100);
-        for (what, now, expires, age) in [
-            ("just verified", 1_000, 2_000, Some(0)),
-            ("as stale as allowed", 1_100, 2_000, Some(100)),
-            ("too stale", 1_101, 2_000, None),
-            ("not yet expired", 1_050, 1_051, Some(50)),
-            ("expired", 1_050, 1_050, None),
-            ("verified in the future", 999, 2_000, None),
-        ] {
-            let found = age_in_outage(at(1_000), at(expires), at(now), most);
-            assert_eq!(found, age.map(Duration::from_secs), "{what}");
-        }
     }
 }

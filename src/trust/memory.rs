@@ -188,6 +188,17 @@ impl Memory {
         self.known.insert(key.clone(), known);
     }
 
+    /// Forgets a repository as a verifier sees it, with whatever logins, and why the last looks failed.
+    pub(super) fn forget(&self, verifier: u64, gun: &Gun) {
+        let same = |key: &Key| key.verifier == verifier && key.gun == *gun;
+        for (key, _) in self.known.iter().filter(|(key, _)| same(key)) {
+            self.known.invalidate(&*key);
+        }
+        for (key, _) in self.failed.iter().filter(|(key, _)| same(key)) {
+            self.failed.invalidate(&*key);
+        }
+    }
+
     /// Notes a failure. One that is no outage is an answer: what was known before counts no more.
     pub(super) fn fail(&self, key: &Key, failure: Failure) {
         if !failure.outage {

@@ -87,6 +87,11 @@ impl Servers {
         base_of(policy, gun).map_or_else(|_| gun.host().to_owned(), |base| host_of(&base).to_string())
     }
 
+    /// What the server that speaks for `gun` is called in the store.
+    pub(super) fn name(policy: &policy::Notary, gun: &Gun) -> Option<String> {
+        base_of(policy, gun).ok().map(|base| base.to_string())
+    }
+
     fn connection(&self, choice: Choice) -> Result<Arc<Connection>, Fault> {
         if let Some(known) = self.known.get(&choice) {
             return Ok(known);

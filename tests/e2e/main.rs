@@ -46,5 +46,6 @@ mod nodes;
 mod outage;
 mod restart;
 mod transport;
+mod trust_records;
 mod verify;
 mod workloads;

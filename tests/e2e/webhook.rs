@@ -46,12 +46,18 @@ impl Webhook {
 
     /// One with flags of its own.
     pub(crate) fn with(name: &str, policy: &Path, certificate: &Certificate, flags: &[&str]) -> Self {
-        let policy = ["--policy".as_ref(), policy.as_os_str()];
-        let source: Vec<_> = policy.into_iter().chain(flags.iter().map(OsStr::new)).collect();
+        let state = process::new_folder(&format!("{name}-state"));
+        let own = [
+            "--policy".as_ref(),
+            policy.as_os_str(),
+            "--state-dir".as_ref(),
+            state.as_os_str(),
+        ];
+        let source: Vec<_> = own.into_iter().chain(flags.iter().map(OsStr::new)).collect();
         Self::start_with(name, &source, certificate)
     }
 
-    /// One whose policies are objects of the cluster.
+    /// One whose policies are objects of the cluster, as is what it remembers.
     pub(crate) fn in_cluster(name: &str, kubeconfig: &Path) -> Self {
         Self::in_cluster_with(name, kubeconfig, &[], &Certificate::Loopback)
     }
@@ -69,7 +75,6 @@ impl Webhook {
     }
 
     fn start_with(name: &str, source: &[&OsStr], certificate: &Certificate) -> Self {
-        let state = process::new_folder(&format!("{name}-state"));
         let (process, [port, admin_port]) = Process::start(
             name,
             READY,
@@ -79,9 +84,7 @@ impl Webhook {
                     .arg("webhook")
                     .args(source)
                     .args(["--listen", &format!("127.0.0.1:{port}")])
-                    .args(["--admin-listen", &format!("127.0.0.1:{admin_port}")])
-                    .arg("--state-dir")
-                    .arg(&state);
+                    .args(["--admin-listen", &format!("127.0.0.1:{admin_port}")]);
                 match certificate {
                     Certificate::Loopback => command
                         .arg("--tls-cert")

@@ -89,8 +89,18 @@ fn command_lines(page: &str) -> Vec<String> {
 }
 
 fn flags_of(command: &Command) -> BTreeSet<String> {
-    let arguments = command.get_arguments().filter_map(clap::Arg::get_long);
-    arguments.map(|name| format!("--{name}")).collect()
+    let names = command
+        .get_arguments()
+        .flat_map(|argument| argument.get_long_and_visible_aliases().unwrap_or_default());
+    names.map(|name| format!("--{name}")).collect()
+}
+
+/// Every command below `command`, however deep.
+fn all_commands(command: &Command) -> Vec<Command> {
+    let below = command.get_subcommands();
+    below
+        .flat_map(|command| [vec![command.clone()], all_commands(command)].concat())
+        .collect()
 }
 
 fn subcommand(name: &str) -> Command {
@@ -105,7 +115,7 @@ fn words<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
 
 #[test]
 fn every_flag_and_variable_that_is_mentioned_exists() {
-    let commands: Vec<_> = Cli::command().get_subcommands().cloned().collect();
+    let commands = all_commands(&Cli::command());
     let flags: BTreeSet<_> = commands.iter().flat_map(flags_of).collect();
     let variables: BTreeSet<_> = commands
         .iter()

@@ -120,10 +120,12 @@ impl Engine {
             .memory(key)
             .known(key)
             .filter(|known| now < known.collection.expires())
-            && remote.remembers(gun, known.timestamp).await?
             && self.unchanged(remote, gun, &known, deadline).await?
+            // Last, so that what others tell meanwhile counts.
+            && remote.remembers(gun, known.timestamp, deadline).await?
+            && let Some(confirmed) = self.confirmed(remote, gun, known, now, deadline).await
         {
-            return Ok(Some(self.confirmed(remote, gun, known, now).await));
+            return Ok(Some(confirmed));
         }
         let task = self.task(notary, gun, now);
         let verified = remote.update(&task, deadline).await?;
@@ -147,22 +149,32 @@ impl Engine {
         }
     }
 
-    async fn confirmed(&self, remote: &Remote<'_>, gun: &Gun, known: Known, now: Timestamp) -> Known {
+    /// What is known, asked for just now; `None` if somebody has seen more.
+    async fn confirmed(
+        &self,
+        remote: &Remote<'_>,
+        gun: &Gun,
+        known: Known,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Option<Known> {
         let since = Duration::try_from(now.duration_since(known.confirmed_at)).unwrap_or_default();
         let confirmed_at = if since >= CONFIRM {
-            if let Err(error) = remote.confirm(gun, now).await {
-                warn!(%gun, %error, "trust state not confirmed");
+            match remote.confirm(gun, known.timestamp, now, deadline).await {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => warn!(%gun, %error, "trust state not confirmed"),
             }
             now
         } else {
             known.confirmed_at
         };
-        Known {
+        Some(Known {
             verified_at: now,
             asked: Some(Instant::now()),
             confirmed_at,
             ..known
-        }
+        })
     }
 
     /// What the server's `Date` header says of our clock, which decides what has expired (T44).

@@ -107,7 +107,7 @@ impl Engine {
     ) -> Option<Result<Pinned, Refusal>> {
         let failure = self.recent_failure(&own.key).filter(|failure| failure.outage)?;
         let notary = &inquiry.notary;
-        let fresh = self.fresh(&inquiry.key).map(|known| (known, None));
+        let fresh = self.fresh(&inquiry.key, notary).map(|known| (known, None));
         let (known, age) = if let Some(fresh) = fresh {
             fresh
         } else {
