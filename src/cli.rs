@@ -7,10 +7,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 mod duration;
 mod kube_flags;
+mod policy;
 mod policy_flags;
 mod presence;
 mod probe;
 mod serving_flags;
+mod signs;
 mod trust;
 mod trust_flags;
 mod verify;
@@ -29,7 +31,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves the admission webhook: /mutate, /validate, /audit and /advise over TLS.
+    /// Serves the admission webhook: /mutate, /validate, /audit, /advise and /policy over TLS.
     Webhook(Box<webhook::Args>),
     /// Resolves one image as the webhook would and prints name:tag@sha256:…
     ///
@@ -41,6 +43,8 @@ enum Command {
     ///
     /// Exits with 0 if all do, 1 if not, 3 if the registration could not be read.
     Probe(probe::Args),
+    /// Checks policies before they are in force, and says which rule speaks for an image.
+    Policy(policy::Args),
     /// Prints the custom resource definitions of policies and trust records, for kubectl apply.
     Crds,
 }
@@ -74,6 +78,7 @@ pub fn run() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Trust(args) => trust::run(&args),
         Command::Probe(args) => probe::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Crds => print(&crds_yaml(crds().into_iter().chain([crd()]))).map(|()| Status::Success),
     };
     let status = outcome.unwrap_or_else(|error| {
@@ -112,9 +117,10 @@ mod tests {
 
     #[test]
     fn every_flag_has_an_environment_variable_of_its_own_name() {
-        let cli = Cli::command();
-        let nested = cli.get_subcommands().flat_map(clap::Command::get_subcommands);
-        for command in cli.get_subcommands().chain(nested) {
+        let top = Cli::command();
+        let nested = |command: &clap::Command| command.get_subcommands().cloned().collect::<Vec<_>>();
+        let commands = top.get_subcommands().cloned();
+        for command in commands.flat_map(|command| [nested(&command), vec![command]].concat()) {
             for flag in command
                 .get_arguments()
                 .filter(|flag| flag.get_long().is_some_and(|name| name != "help"))

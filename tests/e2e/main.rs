@@ -44,6 +44,7 @@ mod logins;
 mod neighbours;
 mod nodes;
 mod outage;
+mod policy_admission;
 mod restart;
 mod transport;
 mod trust_records;

@@ -30,6 +30,7 @@ mod fuzz;
 mod layers;
 mod notary;
 mod policy;
+mod policy_cli;
 mod probe;
 mod pull_secrets;
 mod reference_data;
