@@ -178,6 +178,8 @@ fn an_upgrade_changes_what_it_says_and_the_second_one_nothing_and_a_rollback_tak
     release.upgrade_only(&json!({}));
     assert_eq!(release.objects(), before, "nothing was to change");
 
+    let status: Value = serde_json::from_str(&release.helm(&["status", NAME, "-o", "json"])).unwrap();
+    let revision = status["version"].to_string();
     let audit = json!({"mode": "audit"});
     release.upgrade_only(&audit);
     await_rollout(&release);
@@ -190,7 +192,7 @@ fn an_upgrade_changes_what_it_says_and_the_second_one_nothing_and_a_rollback_tak
     release.upgrade_only(&audit);
     assert_eq!(release.objects(), changed, "nothing was to change");
 
-    release.helm(&["rollback", NAME]);
+    release.helm(&["rollback", NAME, &revision]);
     release.await_served();
     assert_eq!(release.verdict("upgraded", &tag), Ok(pinned));
     assert!(release.verdict("upgraded", &unsigned).is_err());
