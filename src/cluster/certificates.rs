@@ -180,8 +180,8 @@ impl CertificateStore {
         };
         let request = match before {
             None => {
-                let labels = json!({"app.kubernetes.io/name": "countersign", "app.kubernetes.io/managed-by": "countersign"});
-                let metadata = json!({"name": self.secret, "namespace": self.namespace, "labels": labels});
+                // No labels: whoever installed a Secret that was lost gives it theirs again, and may not find others.
+                let metadata = json!({"name": self.secret, "namespace": self.namespace});
                 let secret = json!({
                     "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
                     "metadata": metadata, "data": data(wanted),

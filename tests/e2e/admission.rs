@@ -1,14 +1,17 @@
 //! Pods, as people make them.
 
+use std::process::Output;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::notary::Publisher;
+use crate::objects::{deployment, image, named_pod, pod};
 use crate::process::{eventually, text};
-use crate::world::{cluster, front, pod, trust};
+use crate::world::{brisk, cluster, front, trust};
 
-/// Verified metadata serves for a while before it is asked for anew.
-const PICKED_UP: Duration = Duration::from_secs(150);
+/// Verified metadata serves for a second before it is asked for anew; a busy machine may take longer.
+const PICKED_UP: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_signed_tag_is_pinned_to_the_digest_that_was_signed() {
@@ -80,11 +83,14 @@ fn init_ephemeral_and_volume_images_are_judged_like_others() {
     );
     let pinned = format!("{signed}@{digest}");
     front().namespace("places", "enforce");
-    let full = |init: &str, volume: &str| {
+    let full = |init: &str, sidecar: &str, volume: &str| {
         json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "full", "namespace": "places"},
             "spec": {
-                "initContainers": [{"name": "prepare", "image": init}],
+                "initContainers": [
+                    {"name": "prepare", "image": init},
+                    {"name": "sidecar", "image": sidecar, "restartPolicy": "Always"},
+                ],
                 "containers": [{"name": "web", "image": signed, "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
                 "volumes": [{"name": "data", "image": {"reference": volume}}],
             },
@@ -92,8 +98,9 @@ fn init_ephemeral_and_volume_images_are_judged_like_others() {
     };
 
     for (place, object) in [
-        ("prepare", full(&unsigned, &signed)),
-        ("data", full(&signed, &unsigned)),
+        ("prepare", full(&unsigned, &signed, &signed)),
+        ("sidecar", full(&signed, &unsigned, &signed)),
+        ("data", full(&signed, &signed, &unsigned)),
     ] {
         let refusal = cluster().refusal(&object);
         assert!(
@@ -101,37 +108,24 @@ fn init_ephemeral_and_volume_images_are_judged_like_others() {
             "{refusal}"
         );
     }
-    let stored = cluster().create(&full(&signed, &signed));
+    let stored = cluster().create(&full(&signed, &signed, &signed));
     for place in [
         "/spec/initContainers/0/image",
+        "/spec/initContainers/1/image",
         "/spec/containers/0/image",
         "/spec/volumes/0/image/reference",
     ] {
         assert_eq!(stored.pointer(place).unwrap(), pinned.as_str(), "{place}");
     }
 
-    let debug = |container: &str, image: &str| {
-        let (container, image) = (format!("--container={container}"), format!("--image={image}"));
-        cluster().kubectl(&[
-            "debug",
-            "-n",
-            "places",
-            "full",
-            "--attach=false",
-            &container,
-            &image,
-            "--",
-            "true",
-        ])
-    };
-    let refused = debug("bad", &unsigned);
+    let refused = debug("places", "full", "bad", &unsigned);
     assert!(
         text(&refused.stderr).contains("tag 2.0 is not signed"),
         "{}",
         text(&refused.stderr)
     );
     for container in ["first", "second"] {
-        let admitted = debug(container, &signed);
+        let admitted = debug("places", "full", container, &signed);
         assert!(admitted.status.success(), "{}", text(&admitted.stderr));
     }
     let stored = cluster().get("places", "pod/full");
@@ -140,6 +134,86 @@ fn init_ephemeral_and_volume_images_are_judged_like_others() {
             stored["spec"]["ephemeralContainers"][index]["image"],
             pinned.as_str()
         );
+    }
+}
+
+/// `kubectl debug`.
+fn debug(namespace: &str, pod: &str, container: &str, image: &str) -> Output {
+    let (container, image) = (format!("--container={container}"), format!("--image={image}"));
+    let what = ["debug", "-n", namespace, pod, "--attach=false"];
+    cluster().kubectl(&[&what[..], &[&container, &image, "--", "true"]].concat())
+}
+
+#[test]
+fn a_debug_container_from_before_the_label_stays_as_it_is_when_another_joins_it() {
+    let trust = trust();
+    let repository = trust.repository(&trust.hub, "debugged");
+    let digest = trust.release(&repository, "1.0", "debugged", None);
+    let tag = format!("{}:1.0", repository.gun);
+    let namespace = "debugged";
+    front().namespace_with_a_past(namespace, "enforce", || {
+        cluster().create(&named_pod(namespace, "old", "nginx"));
+        assert!(debug(namespace, "old", "first", &tag).status.success());
+    });
+    let admitted = debug(namespace, "old", "second", &tag);
+    assert!(admitted.status.success(), "{}", text(&admitted.stderr));
+    let stored = cluster().get(namespace, "pod/old");
+    let image_of = |index: usize| &stored["spec"]["ephemeralContainers"][index]["image"];
+    assert_eq!(
+        (image_of(0), image_of(1)),
+        (&json!(tag), &json!(format!("{tag}@{digest}")))
+    );
+    assert_eq!(image(&stored), "nginx");
+}
+
+#[test]
+fn a_pod_applied_again_in_its_tag_form_stays_as_it_is_stored() {
+    let trust = trust();
+    let repository = trust.repository(&trust.hub, "reapplied");
+    let digest = trust.release(&repository, "1.0", "reapplied", None);
+    let tag = format!("{}:1.0", repository.gun);
+    front().namespace("reapplied", "enforce");
+    let written = named_pod("reapplied", "web", &tag);
+    for _ in 0..2 {
+        cluster().apply(&written);
+        let stored = cluster().get("reapplied", "pod/web");
+        assert_eq!(image(&stored), format!("{tag}@{digest}"));
+        assert_eq!(stored["metadata"]["generation"], 1);
+    }
+}
+
+#[test]
+fn a_short_name_is_pinned_with_its_registry_and_its_tag() {
+    let trust = trust();
+    let gun = "docker.io/library/countersign-e2e";
+    let repository = Publisher::new(&trust.hub.server, trust.hub.name, gun);
+    repository.init();
+    let image_of_it = trust.registry.push("hub/short", "1.0", "short");
+    repository.sign("1.0", &image_of_it, None);
+    repository.sign("latest", &image_of_it, None);
+    front().namespace("short", "enforce");
+    for (written, tag) in [("countersign-e2e:1.0", "1.0"), ("countersign-e2e", "latest")] {
+        let stored = cluster().create(&pod("short", written));
+        assert_eq!(image(&stored), format!("{gun}:{tag}@{}", image_of_it.digest));
+    }
+}
+
+#[test]
+fn owners_are_no_evidence() {
+    let trust = trust();
+    let unsigned = format!("{}:1.0", trust.gun(&trust.hub, "owned"));
+    front().namespace("owned", "enforce");
+    cluster().create(&deployment("owned", &unsigned));
+    let real = cluster().get("owned", "deployment/web");
+    for (kind, uid) in [
+        ("Deployment", &real["metadata"]["uid"]),
+        ("ReplicaSet", &json!("made-up")),
+    ] {
+        let mut pod = pod("owned", &unsigned);
+        pod["metadata"]["ownerReferences"] =
+            json!([{"apiVersion": "apps/v1", "kind": kind, "name": "web", "uid": uid, "controller": true}]);
+        let refusal = cluster().refusal(&pod);
+        assert!(refusal.contains("is not trusted"), "{kind}: {refusal}");
     }
 }
 
@@ -152,17 +226,12 @@ fn an_update_of_another_field_leaves_images_alone() {
         format!("{}:1.0", repository.gun),
         format!("{}:2.0", repository.gun),
     );
-    front();
-    // Older than the label, so neither pinned nor verified.
-    cluster().namespace("before", &[("e2e", "url")]);
-    let names = [&signed, &unsigned].map(|image| {
-        let pod = cluster().create(&pod("before", image));
-        pod["metadata"]["name"].as_str().unwrap().to_owned()
-    });
-    cluster().kubectl_ok(&["label", "namespace", "before", "countersign.dev/mode=enforce"]);
-    eventually("the label takes effect", PICKED_UP, || {
-        let output = cluster().kubectl_with(&["create", "--dry-run=server"], &pod("before", "nginx"));
-        (!output.status.success()).then_some(())
+    let mut names = Vec::new();
+    front().namespace_with_a_past("before", "enforce", || {
+        for image in [&signed, &unsigned] {
+            let pod = cluster().create(&pod("before", image));
+            names.push(pod["metadata"]["name"].as_str().unwrap().to_owned());
+        }
     });
 
     for (name, image) in names.iter().zip([&signed, &unsigned]) {
@@ -217,7 +286,7 @@ fn a_tag_that_is_signed_again_or_revoked_is_picked_up() {
     let repository = trust.repository(&trust.hub, "again");
     let first = trust.release(&repository, "1.0", "first", None);
     trust.release(&repository, "old", "old", None);
-    front().namespace("again", "enforce");
+    brisk().namespace("again", "enforce");
     let tag = format!("{}:1.0", repository.gun);
     assert_eq!(
         image(&cluster().create(&pod("again", &tag))),
@@ -291,11 +360,7 @@ fn a_dry_run_is_pinned_and_denied_like_the_real_thing_and_keeps_nothing() {
     let refused = cluster().kubectl_with(&dry, &pod("dry", &format!("{}:2.0", repository.gun)));
     assert!(text(&refused.stderr).contains("tag 2.0 is not signed"));
     assert_eq!(
-        cluster().kubectl_ok(&["get", "pods", "-n", "dry", "-o", "name"]),
+        cluster().kubectl_ok(&["get", "pods,events", "-n", "dry", "-o", "name"]),
         ""
     );
-}
-
-fn image(pod: &Value) -> &str {
-    pod["spec"]["containers"][0]["image"].as_str().unwrap()
 }

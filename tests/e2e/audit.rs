@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::objects::pod;
 use crate::process::{eventually, text};
-use crate::world::{cluster, front, pod, trust};
+use crate::world::{cluster, front, trust};
 
 const WRITTEN: Duration = Duration::from_secs(10);
 
@@ -40,6 +41,22 @@ fn every_decision_is_in_the_audit_log() {
     cluster().create(&pod("logged", &format!("{}:1.0", repository.gun)));
     cluster().refusal(&pod("logged", &format!("{}:2.0", repository.gun)));
     await_decisions("logged", "validate", &["allowed", "denied"]);
+    let events = cluster().audit_events("logged");
+    let annotations = events.iter().filter_map(|event| event["annotations"].as_object());
+    let ours: Vec<_> = annotations
+        .flatten()
+        .filter_map(|(key, value)| Some((key.split_once(".countersign.dev/")?, value.as_str()?)))
+        .collect();
+    let named = |wanted| ours.iter().any(|((_, key), _)| *key == wanted);
+    assert!(
+        ["decision", "policy", "images"].into_iter().all(named),
+        "{ours:?}"
+    );
+    for ((entry, key), value) in &ours {
+        assert!(["mutate", "validate", "advise"].contains(entry), "{entry}");
+        assert!(["decision", "policy", "images", "error"].contains(key), "{key}");
+        assert!(value.len() <= 1024, "{value}");
+    }
 }
 
 /// Waits for the annotations `decision` of one webhook entry, in the order of the requests. The API server may write

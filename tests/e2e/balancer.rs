@@ -3,7 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -34,12 +34,20 @@ struct State {
     backends: Mutex<Vec<Backend>>,
     ready: Mutex<Vec<Backend>>,
     turn: AtomicUsize,
+    /// Whether new connections are taken and then neither served nor closed.
+    hangs: AtomicBool,
+    held: AtomicUsize,
     greetings: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Balancer {
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0")
+    }
+
+    /// At an address of its own.
+    pub(crate) fn start_at(address: &str) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(State::default());
         let probing = Arc::clone(&state);
@@ -63,6 +71,16 @@ impl Balancer {
     pub(crate) fn set(&self, backends: &[Backend]) {
         *self.state.backends.lock().unwrap() = backends.to_vec();
         self.state.probe();
+    }
+
+    /// From now on new connections are taken, and nothing more happens.
+    pub(crate) fn hang(&self) {
+        self.state.hangs.store(true, Ordering::Relaxed);
+    }
+
+    /// How many connections wait for an answer that will not come, or did so until their client gave up.
+    pub(crate) fn held(&self) -> usize {
+        self.state.held.load(Ordering::Relaxed)
     }
 
     /// How many replicas say that they are ready.
@@ -94,6 +112,12 @@ impl State {
     }
 
     fn forward(&self, mut client: TcpStream) {
+        if self.hangs.load(Ordering::Relaxed) {
+            self.held.fetch_add(1, Ordering::Relaxed);
+            // Until the client has had enough.
+            let _ = client.read_to_end(&mut Vec::new());
+            return;
+        }
         let Some(mut server) = self.connect() else {
             return;
         };

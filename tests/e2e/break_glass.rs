@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cluster_policy::{apply, becomes, front, policy, verdict};
+use crate::objects::pod;
 use crate::process::{eventually, text};
-use crate::world::{cluster, pod};
+use crate::world::cluster;
 
 const NAMESPACE: &str = "glass";
 /// The audit log is written a moment after the answer.

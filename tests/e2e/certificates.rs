@@ -15,11 +15,12 @@ use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
 use crate::balancer::Balancer;
-use crate::cluster::Cluster;
+use crate::cluster::authorization;
+use crate::objects::pod;
 use crate::pki;
 use crate::process::{self, eventually, text};
 use crate::webhook::{self, Certificate, Webhook};
-use crate::world::{RELEASE_NAMESPACE, cluster, definitions, pod, release_namespace};
+use crate::world::{RELEASE_NAMESPACE, cluster, definitions, release_namespace};
 
 /// TLS-07 and TLS-09: what is lost or wrong is right again within a minute.
 const REPAIRED: Duration = Duration::from_secs(60);
@@ -213,7 +214,7 @@ async fn review(client: &Client, namespace: &str) -> Result<(), String> {
     let url = format!("{}/api/v1/namespaces/{namespace}/pods?dryRun=All", cluster().url);
     let answer = client
         .post(url)
-        .header("authorization", Cluster::authorization())
+        .header("authorization", authorization())
         .json(&pod(namespace, IMAGE))
         .send()
         .await

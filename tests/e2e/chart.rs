@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::manifests::{must_be_safe, objects, of_kind, only, pod_specs, rules, words};
 use crate::process::{self, eventually, output, part, run, text};
-use crate::world::cluster;
+use crate::world::{cluster, release_namespace};
 
 /// Controllers retry with growing pauses.
 const CONTROLLED: Duration = Duration::from_secs(60);
@@ -520,6 +520,8 @@ fn bundle() -> String {
 /// KUS-05 and KUS-08.
 #[test]
 fn plain_manifests_are_accepted_and_a_second_time_change_nothing() {
+    // Others of these tests use it too.
+    release_namespace();
     for variation in ["", "overlays/ha", "overlays/audit-only"] {
         let built = kustomize(&root().join("manifests").join(variation));
         // The registration of this one would call for every Pod of the other tests.
@@ -550,7 +552,9 @@ fn plain_manifests_are_accepted_and_a_second_time_change_nothing() {
         };
         assert_eq!(versions(), versions(), "{variation}");
     }
-    cluster().kubectl_ok(&["delete", "namespace", NAMESPACE, "--wait=false"]);
+    let own = "deployment,service,secret,configmap,serviceaccount,role,rolebinding,poddisruptionbudget";
+    let ours = ["-n", NAMESPACE, "-l", "app.kubernetes.io/instance=countersign"];
+    cluster().kubectl_ok(&[&["delete", own][..], &ours].concat());
     let kinds = "validatingwebhookconfiguration,mutatingwebhookconfiguration,validatingadmissionpolicy,\
                  validatingadmissionpolicybinding,clusterrole,clusterrolebinding";
     cluster().kubectl_ok(&["delete", kinds, "-l", "app.kubernetes.io/instance=countersign"]);

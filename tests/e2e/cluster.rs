@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::objects::image;
 use crate::pki;
 use crate::process::{self, Process, eventually, listens, output, output_of_input, part, text};
 
@@ -22,28 +23,27 @@ pub(crate) struct Cluster {
     /// Of an administrator.
     pub(crate) kubeconfig: PathBuf,
     audit_log: PathBuf,
+    /// kubectl's cache of the API's shape.
+    cache: PathBuf,
     /// Where the API server listens.
     pub(crate) url: String,
 }
 
 impl Cluster {
-    pub(crate) fn start() -> Self {
-        let (etcd, etcd_port) = start_etcd();
-        let audit_log = process::folder().join("audit.log");
-        let (api_server, port) = start_api_server(etcd_port, &audit_log);
-        let kubeconfig = kubeconfig(port);
-        let controllers = start_controllers(&kubeconfig);
+    /// Keeps its files in a folder with its `name`.
+    pub(crate) fn start(name: &str) -> Self {
+        let folder = process::new_folder(name);
+        let (etcd, etcd_port) = start_etcd(name);
+        let (api_server, port) = start_api_server(name, etcd_port);
+        let kubeconfig = kubeconfig(name, port);
+        let controllers = start_controllers(name, &kubeconfig);
         Self {
             _processes: [etcd, api_server, controllers],
             kubeconfig,
-            audit_log,
+            audit_log: folder.join("audit.log"),
+            cache: folder.join("kubectl-cache"),
             url: format!("https://127.0.0.1:{port}"),
         }
-    }
-
-    /// `Authorization` of an administrator.
-    pub(crate) fn authorization() -> String {
-        format!("Bearer {ADMIN_TOKEN}")
     }
 
     /// Runs `kubectl`.
@@ -83,6 +83,35 @@ impl Cluster {
         (!output.status.success()).then(|| text(&output.stderr))
     }
 
+    /// The image of what a Pod would become, or what is said against it; nothing is kept.
+    pub(crate) fn verdict(&self, pod: &Value) -> Result<String, String> {
+        let output = self.kubectl_with(&["create", "--dry-run=server", "-o", "json"], pod);
+        if !output.status.success() {
+            return Err(text(&output.stderr));
+        }
+        let stored: Value = serde_json::from_slice(&output.stdout).unwrap();
+        Ok(image(&stored).to_owned())
+    }
+
+    /// Creates an object or changes it to what is written, and demands success; gives what kubectl warned of.
+    pub(crate) fn apply(&self, object: &Value) -> String {
+        let output = self.kubectl_with(&["apply"], object);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    }
+
+    /// The Pods of a namespace that a label selects, the oldest first.
+    pub(crate) fn pods(&self, namespace: &str, selector: &str) -> Vec<Value> {
+        let arguments = ["get", "pods", "-n", namespace, "-l", selector, "-o", "json"];
+        let sorted = ["--sort-by=.metadata.creationTimestamp"];
+        let json = self.kubectl_ok(&[&arguments[..], &sorted].concat());
+        let mut list: Value = serde_json::from_str(&json).unwrap();
+        let Value::Array(pods) = list["items"].take() else {
+            panic!("no list: {json}")
+        };
+        pods
+    }
+
     /// An object as it is stored.
     pub(crate) fn get(&self, namespace: &str, object: &str) -> Value {
         let json = self.kubectl_ok(&["get", "-n", namespace, object, "-o", "json"]);
@@ -101,6 +130,16 @@ impl Cluster {
         self.await_service_account(name);
     }
 
+    /// A node that nobody runs, which takes Pods.
+    pub(crate) fn node(&self, name: &str) -> Value {
+        let node = self.create(&json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+        }));
+        // What the API server puts on a new node, a controller takes off when a kubelet says that it is ready.
+        self.kubectl_ok(&["taint", "node", name, "node.kubernetes.io/not-ready-"]);
+        node
+    }
+
     /// A Pod may be made once its service account is there, which a controller makes.
     fn await_service_account(&self, namespace: &str) {
         eventually("the default service account", READY, || {
@@ -113,31 +152,42 @@ impl Cluster {
 
     /// The audit events of one namespace.
     pub(crate) fn audit_events(&self, namespace: &str) -> Vec<Value> {
+        let mut events = self.all_audit_events();
+        events.retain(|event| event["objectRef"]["namespace"] == namespace);
+        events
+    }
+
+    /// What the API server was asked for, as far as it writes it down, in the order of its answers.
+    pub(crate) fn all_audit_events(&self) -> Vec<Value> {
         fs::read_to_string(&self.audit_log)
             .unwrap()
             .lines()
             // The last line may be half written.
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter(|event| event["objectRef"]["namespace"] == namespace)
+            .filter_map(|line| serde_json::from_str(line).ok())
             .collect()
     }
 
-    fn command(&self) -> Command {
+    /// `kubectl`, for what the others do not offer.
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(part("KUBECTL"));
         command
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
-            // Its cache of the API's shape goes with the run.
             .arg("--cache-dir")
-            .arg(process::folder().join("kubectl-cache"));
+            .arg(&self.cache);
         command
     }
 }
 
-fn start_etcd() -> (Process, u16) {
-    let data = process::new_folder("etcd");
+/// `Authorization` of an administrator.
+pub(crate) fn authorization() -> String {
+    format!("Bearer {ADMIN_TOKEN}")
+}
+
+fn start_etcd(name: &str) -> (Process, u16) {
+    let data = process::new_folder(&format!("{name}/etcd"));
     let (process, [port, _]) = Process::start(
-        "etcd",
+        &format!("{name}/etcd"),
         READY,
         |[client, peer]| {
             let client = format!("http://127.0.0.1:{client}");
@@ -168,23 +218,25 @@ fn start_etcd() -> (Process, u16) {
     (process, port)
 }
 
-fn start_api_server(etcd_port: u16, audit_log: &Path) -> (Process, u16) {
+fn start_api_server(name: &str, etcd_port: u16) -> (Process, u16) {
     let identity = pki::issue(
-        "kube-apiserver",
+        &format!("{name}/kube-apiserver"),
         &["localhost", "127.0.0.1", "kubernetes.default.svc"],
     );
     let tokens = process::write(
-        "tokens.csv",
+        &format!("{name}/tokens.csv"),
         format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n"),
     );
     let audit_policy = json!({
         "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-        "rules": [{"level": "Metadata", "resources": [{"group": "", "resources": ["pods", "pods/ephemeralcontainers"]}]},
+        "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts:countersign-system"]},
+            {"level": "Metadata", "resources": [{"group": "", "resources": ["pods", "pods/ephemeralcontainers"]}]},
             {"level": "Metadata", "resources": [{"group": "apps"}]}, {"level": "None"}],
     });
-    let audit_policy = process::write("audit-policy.json", audit_policy.to_string());
+    let audit_log = process::folder().join(name).join("audit.log");
+    let audit_policy = process::write(&format!("{name}/audit-policy.json"), audit_policy.to_string());
     let (process, [port]) = Process::start(
-        "kube-apiserver",
+        &format!("{name}/kube-apiserver"),
         READY,
         |[port]| {
             let mut command = Command::new(part("KUBE"));
@@ -195,29 +247,32 @@ fn start_api_server(etcd_port: u16, audit_log: &Path) -> (Process, u16) {
                 .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
                 .args([
                     "--endpoint-reconciler-type=none",
-                    "--service-cluster-ip-range=10.0.0.0/24",
+                    // The addresses of Services are on loopback, where the tests play the proxy that each node has.
+                    "--service-cluster-ip-range=127.96.0.0/24",
                 ])
                 .arg(flag("tls-cert-file", &identity.certificate))
                 .arg(flag("tls-private-key-file", &identity.key))
                 .arg(flag("token-auth-file", &tokens))
+                // Kubelets are held to their own node, as in any cluster.
                 .args([
-                    "--authorization-mode=RBAC",
+                    "--authorization-mode=Node,RBAC",
+                    "--enable-admission-plugins=NodeRestriction",
                     "--service-account-issuer=https://kubernetes.default.svc",
                 ])
                 .arg(flag("service-account-key-file", &identity.certificate))
                 .arg(flag("service-account-signing-key-file", &identity.key))
                 .arg(flag("audit-policy-file", &audit_policy))
-                .arg(flag("audit-log-path", audit_log));
+                .arg(flag("audit-log-path", &audit_log));
             command
         },
-        |[port]| listens(port) && serves(port),
+        |[port]| listens(port) && serves(name, port),
     );
     (process, port)
 }
 
 /// Whether the API server says it is ready.
-fn serves(port: u16) -> bool {
-    let config = kubeconfig(port);
+fn serves(name: &str, port: u16) -> bool {
+    let config = kubeconfig(name, port);
     let mut command = Command::new(part("KUBECTL"));
     command
         .arg("--kubeconfig")
@@ -226,10 +281,10 @@ fn serves(port: u16) -> bool {
     output(&mut command).status.success()
 }
 
-fn start_controllers(kubeconfig: &Path) -> Process {
-    let service_account_key = process::folder().join("kube-apiserver.key");
+fn start_controllers(name: &str, kubeconfig: &Path) -> Process {
+    let service_account_key = process::folder().join(name).join("kube-apiserver.key");
     let (process, _) = Process::start(
-        "kube-controller-manager",
+        &format!("{name}/kube-controller-manager"),
         READY,
         |[port]| {
             let mut command = Command::new(part("KUBE"));
@@ -243,6 +298,8 @@ fn start_controllers(kubeconfig: &Path) -> Process {
                     "--leader-elect=false",
                     "--use-service-account-credentials",
                 ])
+                // No kubelet renews a node's lease, so these would empty a node after a while.
+                .arg("--controllers=*,-node-lifecycle-controller,-taint-eviction-controller")
                 .arg(format!("--secure-port={port}"));
             command
         },
@@ -251,16 +308,26 @@ fn start_controllers(kubeconfig: &Path) -> Process {
     process
 }
 
-fn kubeconfig(port: u16) -> PathBuf {
+/// An administrator's.
+fn kubeconfig(name: &str, port: u16) -> PathBuf {
+    kubeconfig_of(
+        &format!("{name}/kubeconfig.json"),
+        &format!("https://127.0.0.1:{port}"),
+        ADMIN_TOKEN,
+    )
+}
+
+/// How whoever has a token reaches an API server.
+pub(crate) fn kubeconfig_of(file: &str, url: &str, token: &str) -> PathBuf {
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "e2e",
         "clusters": [{"name": "e2e", "cluster": {
-            "server": format!("https://127.0.0.1:{port}"), "certificate-authority": pki::authority(),
+            "server": url, "certificate-authority": pki::authority(),
         }}],
-        "users": [{"name": "admin", "user": {"token": ADMIN_TOKEN}}],
-        "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": "admin"}}],
+        "users": [{"name": "user", "user": {"token": token}}],
+        "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": "user"}}],
     });
-    process::write("kubeconfig.json", config.to_string())
+    process::write(file, config.to_string())
 }
 
 fn flag(name: &str, path: &Path) -> String {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::objects::pod;
 use crate::process::{eventually, text};
 use crate::webhook::Webhook;
-use crate::world::{Front, cluster, definitions, pod, release_namespace, trust, verifier};
+use crate::world::{Front, cluster, definitions, release_namespace, trust, verifier};
 
 /// A change is in force within a second (CRD-33 grants two); a busy machine may take longer.
 const IN_FORCE: Duration = Duration::from_secs(15);
@@ -52,16 +53,7 @@ fn ready(namespace: &str, object: &str) -> Value {
 
 /// What a Pod's image becomes, or what is said against it; nothing is kept.
 pub(crate) fn verdict(namespace: &str, image: &str) -> Result<String, String> {
-    let dry_run = ["create", "--dry-run=server", "-o", "json"];
-    let output = cluster().kubectl_with(&dry_run, &pod(namespace, image));
-    if !output.status.success() {
-        return Err(text(&output.stderr));
-    }
-    let stored: Value = serde_json::from_slice(&output.stdout).unwrap();
-    Ok(stored["spec"]["containers"][0]["image"]
-        .as_str()
-        .unwrap()
-        .to_owned())
+    cluster().verdict(&pod(namespace, image))
 }
 
 pub(crate) fn becomes(what: &str, wanted: impl Fn() -> bool) {

@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use crate::cluster_policy::{apply, becomes, denied, front, policy, verdict};
+use crate::objects::pod;
 use crate::process::text;
 use crate::webhook::{Certificate, Webhook};
-use crate::world::{Front, cluster, pod, trust, verifier};
+use crate::world::{Front, cluster, trust, verifier};
 
 /// A pull secret for the registry of the tests.
 fn secret(namespace: &str, name: &str, config: &str) -> Value {

@@ -13,12 +13,18 @@
 mod manifests;
 
 // The peers.
+mod api;
 mod balancer;
 mod cluster;
+mod https;
+mod kubelet;
+mod load;
 mod notary;
+mod objects;
 mod pki;
 mod process;
 mod registry;
+mod release;
 mod token;
 mod trust_server;
 mod webhook;
@@ -31,8 +37,13 @@ mod break_glass;
 mod certificates;
 mod chart;
 mod cluster_policy;
+mod down;
+mod guard;
+mod helm;
 mod keys;
 mod logins;
+mod neighbours;
+mod nodes;
 mod outage;
 mod policy_admission;
 mod restart;

@@ -3,9 +3,10 @@
 use std::process::Command;
 use std::time::Duration;
 
+use crate::objects::pod;
 use crate::pki;
 use crate::process::{eventually, output};
-use crate::world::{cluster, front, pod, trust};
+use crate::world::{cluster, front, trust};
 
 /// Failures are remembered for seconds only.
 const BACK: Duration = Duration::from_secs(90);

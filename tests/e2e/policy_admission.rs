@@ -9,10 +9,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use serde_json::{Value, json};
 
+use crate::objects::pod;
 use crate::pki;
 use crate::process::{self, eventually, text};
 use crate::webhook::{self, Certificate, Webhook};
-use crate::world::{cluster, pod, policy};
+use crate::world::{cluster, policy};
 
 /// An API server follows a new registration within a second; a busy machine may take longer.
 const REGISTERED: Duration = Duration::from_secs(30);

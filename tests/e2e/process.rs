@@ -53,6 +53,7 @@ impl Process {
     /// Starts `command` and returns at once.
     pub(crate) fn spawn(name: &str, command: &mut Command) -> Self {
         let log = folder().join(format!("{name}.log"));
+        fs::create_dir_all(log.parent().unwrap()).unwrap();
         let output = File::options().create(true).append(true).open(&log).unwrap();
         let child = command
             .stdin(Stdio::null())
@@ -91,11 +92,16 @@ impl Process {
         run(Command::new("kill").arg("-TERM").arg(self.child.id().to_string()));
     }
 
+    /// How the program ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits for the end of a program that was asked to end.
     pub(crate) fn wait(&mut self, within: Duration) -> ExitStatus {
         let deadline = Instant::now() + within;
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.ended() {
                 return status;
             }
             assert!(
@@ -273,7 +279,8 @@ pub(crate) fn part(name: &str) -> &'static OsStr {
     path.as_os_str()
 }
 
-fn free_ports<const N: usize>() -> [u16; N] {
+/// Ports of 127.0.0.1 that nobody has at the moment.
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     // All bound at once, so that they differ.
     let sockets: [_; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
     sockets.map(|socket| socket.local_addr().unwrap().port())

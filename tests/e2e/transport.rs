@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use crate::objects::pod;
 use crate::process::{self, eventually};
 use crate::webhook::{Certificate, Webhook};
-use crate::world::{Front, cluster, front, pod, policy, trust};
+use crate::world::{Front, cluster, front, policy, trust};
 
 const SERVICE: &str = "countersign";
 

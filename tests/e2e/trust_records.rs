@@ -8,11 +8,12 @@ use reqwest::{Certificate, Client};
 use serde_json::{Value, json};
 
 use crate::notary::Publisher;
+use crate::objects::pod;
 use crate::pki;
 use crate::process::{self, eventually, text};
 use crate::trust_server::{Build, TrustServer};
 use crate::webhook::{self, Webhook};
-use crate::world::{Authority, cluster, definitions, pod, trust, verifier};
+use crate::world::{Authority, cluster, definitions, trust, verifier};
 
 /// Replicas hear of each other at once; a busy machine may take longer.
 const HEARD: Duration = Duration::from_secs(30);

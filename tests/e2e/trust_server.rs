@@ -131,6 +131,18 @@ impl TrustServer {
         drop(self.process.lock().unwrap().take());
     }
 
+    /// What a durable server has stored.
+    pub(crate) fn stored(&self) -> Vec<u8> {
+        std::fs::read(database(&self.name)).unwrap()
+    }
+
+    /// Goes back to what it had stored, as whoever has taken the server over could do it.
+    pub(crate) fn go_back_to(&self, stored: &[u8]) {
+        self.kill();
+        std::fs::write(database(&self.name), stored).unwrap();
+        self.restart();
+    }
+
     /// On the same port, with what it had stored.
     pub(crate) fn restart(&self) {
         let mut command = Command::new(&self.program);
@@ -143,6 +155,11 @@ impl TrustServer {
         );
         *self.process.lock().unwrap() = Some(process);
     }
+}
+
+/// Where a durable server keeps its metadata.
+fn database(name: &str) -> PathBuf {
+    process::folder().join(format!("{name}.sqlite"))
 }
 
 fn configured(program: PathBuf, name: &str, config: &Value) -> Command {
@@ -172,7 +189,7 @@ fn storage(name: &str, build: Build) -> Value {
     match build {
         Build::Packaged => json!({"backend": "memory"}),
         Build::Durable => {
-            let path = process::folder().join(format!("{name}.sqlite"));
+            let path = database(name);
             rusqlite::Connection::open(&path)
                 .unwrap()
                 .execute_batch(SCHEMA)

@@ -41,13 +41,19 @@ pub(crate) struct Webhook {
 
 impl Webhook {
     pub(crate) fn start(name: &str, policy: &Path, certificate: &Certificate) -> Self {
+        Self::with(name, policy, certificate, &[])
+    }
+
+    /// One with flags of its own.
+    pub(crate) fn with(name: &str, policy: &Path, certificate: &Certificate, flags: &[&str]) -> Self {
         let state = process::new_folder(&format!("{name}-state"));
-        let source = [
+        let own = [
             "--policy".as_ref(),
             policy.as_os_str(),
             "--state-dir".as_ref(),
             state.as_os_str(),
         ];
+        let source: Vec<_> = own.into_iter().chain(flags.iter().map(OsStr::new)).collect();
         Self::start_with(name, &source, certificate)
     }
 
@@ -170,7 +176,10 @@ pub(crate) fn register(cluster: &Cluster, name: &str, client_config: &Value) {
     ] {
         cluster.create(&json!({
             "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
-            "metadata": {"name": format!("countersign-{name}")}, "webhooks": webhooks,
+            "metadata": {
+                "name": format!("countersign-{name}"), "labels": {"app.kubernetes.io/instance": name},
+            },
+            "webhooks": webhooks,
         }));
     }
 }

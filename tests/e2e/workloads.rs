@@ -1,16 +1,16 @@
 //! Pods that controllers make.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::objects::{cron_job, daemon_set, deployment, image, job, named_pod, stateful_set};
 use crate::process::{eventually, text};
-use crate::world::{PINNED_TEMPLATES, cluster, front, pod, trust};
+use crate::world::{PINNED_TEMPLATES, brisk, cluster, front, trust};
 
 /// Controllers retry with growing pauses.
 const CONTROLLED: Duration = Duration::from_secs(60);
-/// A change of a namespace's label takes a moment to be seen.
-const LABELLED: Duration = Duration::from_secs(30);
 
 #[test]
 fn pods_of_a_deployment_are_pinned_and_the_deployment_stays_as_it_was_written() {
@@ -27,17 +27,14 @@ fn pods_of_a_deployment_are_pinned_and_the_deployment_stays_as_it_was_written() 
         text(&output.stderr)
     );
 
-    let pods = eventually("a Pod of the deployment", CONTROLLED, || {
-        let pods = cluster().get("deployed", "pods");
-        (!pods["items"].as_array()?.is_empty()).then_some(pods)
-    });
-    assert_eq!(image(&pods["items"][0]), format!("{tag}@{digest}"));
-    let sets = cluster().get("deployed", "replicasets");
-    assert_eq!(sets["items"].as_array().unwrap().len(), 1);
+    let pod = only_pod("deployed", "Deployment");
+    assert_eq!(image(&pod), format!("{tag}@{digest}"));
     let deployment = cluster().get("deployed", "deployment/web");
     assert_eq!(image(&deployment["spec"]["template"]), tag);
     // One rollout, whatever admission does to the Pods.
     assert_eq!(deployment["metadata"]["generation"], 1);
+    let set = only_set("deployed");
+    assert_eq!(set_after_scaling("deployed"), set);
 }
 
 #[test]
@@ -119,16 +116,10 @@ fn a_template_that_was_not_pinned_stays_so_with_all_that_is_made_of_it() {
     let trust = trust();
     let repository = trust.repository(&trust.hub, "template-before");
     let digest = trust.release(&repository, "1.0", "template-before", None);
-    front();
-    // Older than the label.
-    cluster().namespace(namespace, &[("e2e", "url")]);
     let tag = format!("{}:1.0", repository.gun);
-    cluster().create(&deployment(namespace, &tag));
-    only_set(namespace);
-    cluster().kubectl_ok(&["label", "namespace", namespace, "countersign.dev/mode=enforce"]);
-    eventually("the label takes effect", LABELLED, || {
-        let output = cluster().kubectl_with(&["create", "--dry-run=server"], &pod(namespace, "nginx"));
-        (!output.status.success()).then_some(())
+    front().namespace_with_a_past(namespace, "enforce", || {
+        cluster().create(&deployment(namespace, &tag));
+        only_set(namespace);
     });
 
     cluster().kubectl_ok(&["annotate", "-n", namespace, "deployment/web", "note=seen"]);
@@ -155,6 +146,185 @@ fn a_template_that_was_not_pinned_stays_so_with_all_that_is_made_of_it() {
     assert_eq!(images, [&pinned, &pinned, &pinned]);
 }
 
+#[test]
+fn every_kind_of_controller_makes_pods_that_run_what_was_signed() {
+    let trust = trust();
+    let repository = trust.repository(&trust.hub, "kinds");
+    let digest = trust.release(&repository, "1.0", "kinds", None);
+    let tag = format!("{}:1.0", repository.gun);
+    front().namespace("kinds", "enforce");
+    // A DaemonSet makes a Pod for each node.
+    cluster().node("kinds");
+    let mut daemon_set = daemon_set("kinds", &tag);
+    daemon_set["spec"]["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": "kinds"});
+    for (kind, object) in [
+        ("Deployment", deployment("kinds", &tag)),
+        ("StatefulSet", stateful_set("kinds", &tag)),
+        ("DaemonSet", daemon_set),
+        ("Job", job("kinds", &tag)),
+    ] {
+        cluster().create(&object);
+        assert_eq!(
+            image(&only_pod("kinds", kind)),
+            format!("{tag}@{digest}"),
+            "{kind}"
+        );
+    }
+    cluster().kubectl_ok(&["delete", "-n", "kinds", "job/web"]);
+    cluster().create(&cron_job("kinds", &tag));
+    cluster().kubectl_ok(&["create", "job", "-n", "kinds", "by-hand", "--from=cronjob/web"]);
+    let pod = eventually("a Pod of the cron job's Job", CONTROLLED, || {
+        cluster().pods("kinds", "job-name=by-hand").pop()
+    });
+    assert_eq!(image(&pod), format!("{tag}@{digest}"));
+}
+
+#[test]
+fn an_old_replica_set_scales_up_with_what_its_tag_means_by_then() {
+    let trust = trust();
+    let repository = trust.repository(&trust.hub, "revisions");
+    let first = trust.release(&repository, "1.0", "first", None);
+    let other = trust.release(&repository, "2.0", "other", None);
+    let [one, two] = ["1.0", "2.0"].map(|tag| format!("{}:{tag}", repository.gun));
+    let namespace = "revisions";
+    brisk().namespace(namespace, "enforce");
+    cluster().create(&deployment(namespace, &one));
+    let pod = only_pod(namespace, "Deployment");
+    assert_eq!(image(&pod), format!("{one}@{first}"));
+    let set = only_set(namespace);
+
+    let second = trust.release(&repository, "1.0", "second", None);
+    eventually("the new digest is in force", CONTROLLED, || {
+        let output = cluster().kubectl_with(
+            &["create", "--dry-run=server", "-o", "json"],
+            &named_pod(namespace, "probe", &one),
+        );
+        text(&output.stdout).contains(&second).then_some(())
+    });
+    cluster().kubectl_ok(&["scale", "-n", namespace, "deployment/web", "--replicas=2"]);
+    let images = || -> BTreeSet<String> {
+        let pods = cluster().pods(namespace, "app=Deployment");
+        pods.iter().map(|pod| image(pod).to_owned()).collect()
+    };
+    let both = BTreeSet::from([format!("{one}@{first}"), format!("{one}@{second}")]);
+    eventually("a second Pod", CONTROLLED, || (images() == both).then_some(()));
+    assert_eq!(only_set(namespace), set);
+
+    cluster().kubectl_ok(&[
+        "set",
+        "image",
+        "-n",
+        namespace,
+        "deployment/web",
+        &format!("web={two}"),
+    ]);
+    rolled_out(namespace);
+    assert_eq!(images(), BTreeSet::from([format!("{two}@{other}")]));
+    cluster().kubectl_ok(&["rollout", "undo", "-n", namespace, "deployment/web"]);
+    rolled_out(namespace);
+    assert_eq!(images(), BTreeSet::from([format!("{one}@{second}")]));
+    let sets = cluster().get(namespace, "replicasets");
+    let sets = sets["items"].as_array().unwrap();
+    assert_eq!(sets.len(), 2, "the old one serves again");
+    assert!(sets.iter().any(|it| it["metadata"]["uid"] == set.as_str()));
+}
+
+#[test]
+fn a_job_that_was_suspended_before_the_label_can_be_resumed() {
+    let trust = trust();
+    let repository = trust.repository(&trust.hub, "suspended");
+    let digest = trust.release(&repository, "1.0", "suspended", None);
+    let tag = format!("{}:1.0", repository.gun);
+    let namespace = "suspended";
+    front().namespace_with_a_past(namespace, "enforce", || {
+        let mut job = job(namespace, &tag);
+        job["spec"]["suspend"] = true.into();
+        cluster().create(&job);
+    });
+    cluster().kubectl_ok(&[
+        "patch",
+        "-n",
+        namespace,
+        "job/web",
+        "-p",
+        r#"{"spec": {"suspend": false}}"#,
+    ]);
+    assert_eq!(image(&only_pod(namespace, "Job")), format!("{tag}@{digest}"));
+    assert_eq!(
+        image(&cluster().get(namespace, "job/web")["spec"]["template"]),
+        tag
+    );
+}
+
+#[test]
+fn a_deployment_from_before_the_label_is_annotated_without_a_rollout() {
+    let trust = trust();
+    let unsigned = format!("{}:1.0", trust.gun(&trust.hub, "never-signed"));
+    let namespace = "annotated";
+    front().namespace_with_a_past(namespace, "enforce", || {
+        cluster().create(&deployment(namespace, &unsigned));
+        only_pod(namespace, "Deployment");
+    });
+    let set = only_set(namespace);
+    cluster().kubectl_ok(&["annotate", "-n", namespace, "deployment/web", "note=seen"]);
+    observed(namespace);
+    assert_eq!(only_set(namespace), set);
+    let deployment = cluster().get(namespace, "deployment/web");
+    assert_eq!(image(&deployment["spec"]["template"]), unsigned);
+    assert_eq!(cluster().pods(namespace, "app=Deployment").len(), 1);
+}
+
+/// Plays the kubelet until the Deployment's last change is done: its Pods say that they are ready.
+fn rolled_out(namespace: &str) {
+    let ready = r#"{"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}"#;
+    eventually("the rollout is complete", CONTROLLED, || {
+        for pod in cluster().pods(namespace, "app=Deployment") {
+            let name = format!("pod/{}", pod["metadata"]["name"].as_str()?);
+            // It may be gone by now.
+            cluster().kubectl(&[
+                "patch",
+                "-n",
+                namespace,
+                &name,
+                "--subresource=status",
+                "-p",
+                ready,
+            ]);
+        }
+        let deployment = cluster().get(namespace, "deployment/web");
+        let (status, wanted) = (&deployment["status"], &deployment["spec"]["replicas"]);
+        let counts = ["replicas", "updatedReplicas", "availableReplicas"];
+        let done = counts.iter().all(|count| status[count] == *wanted);
+        let seen = status["observedGeneration"] == deployment["metadata"]["generation"];
+        (done && seen && cluster().pods(namespace, "app=Deployment").len() as u64 == wanted.as_u64()?)
+            .then_some(())
+    });
+}
+
+/// Waits until the controller has seen the last change of the Deployment, which it never has to make anew.
+fn observed(namespace: &str) -> Value {
+    let deployment = eventually("the controller has seen the change", CONTROLLED, || {
+        let deployment = cluster().get(namespace, "deployment/web");
+        let seen = deployment["status"]["observedGeneration"] == deployment["metadata"]["generation"];
+        seen.then_some(deployment)
+    });
+    assert!(
+        deployment["status"].get("collisionCount").is_none(),
+        "{deployment}"
+    );
+    deployment
+}
+
+/// The one Pod of a controller of this kind, once there is one.
+fn only_pod(namespace: &str, kind: &str) -> Value {
+    let mut pods = eventually("a Pod", CONTROLLED, || {
+        let pods = cluster().pods(namespace, &format!("app={kind}"));
+        (!pods.is_empty()).then_some(pods)
+    });
+    assert_eq!(pods.len(), 1, "{pods:?}");
+    pods.remove(0)
+}
+
 /// The uid of the one replica set in a namespace, once there is one.
 fn only_set(namespace: &str) -> String {
     let sets = eventually("a replica set", CONTROLLED, || {
@@ -171,33 +341,9 @@ fn set_after_scaling(namespace: &str) -> String {
     for replicas in [2, 1, 3] {
         let scale = format!("--replicas={replicas}");
         cluster().kubectl_ok(&["scale", "-n", namespace, "deployment/web", &scale]);
-        let deployment = eventually("the controller has scaled", CONTROLLED, || {
-            let deployment = cluster().get(namespace, "deployment/web");
-            let status = &deployment["status"];
-            let seen = status["observedGeneration"] == deployment["metadata"]["generation"];
-            (seen && status["replicas"] == replicas).then_some(deployment)
+        eventually("the controller has scaled", CONTROLLED, || {
+            (observed(namespace)["status"]["replicas"] == replicas).then_some(())
         });
-        assert!(
-            deployment["status"].get("collisionCount").is_none(),
-            "{deployment}"
-        );
     }
     only_set(namespace)
-}
-
-fn image(pod: &Value) -> &str {
-    pod["spec"]["containers"][0]["image"].as_str().unwrap()
-}
-
-fn deployment(namespace: &str, image: &str) -> Value {
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": namespace},
-        "spec": {
-            "selector": {"matchLabels": {"app": "web"}},
-            "template": {
-                "metadata": {"labels": {"app": "web"}},
-                "spec": {"containers": [{"name": "web", "image": image}]},
-            },
-        },
-    })
 }

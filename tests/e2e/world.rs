@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::balancer::Balancer;
 use crate::cluster::Cluster;
 use crate::notary::{Publisher, SignerKey};
+use crate::objects::pod;
 use crate::pki;
 use crate::process::{self, eventually, part};
 use crate::registry::Registry;
@@ -19,7 +20,7 @@ use crate::trust_server::{Build, Signer, TrustServer};
 use crate::webhook::{self, Certificate, Webhook};
 
 /// An API server's watch follows a new registration within a second; a busy machine may take longer.
-const REGISTERED: Duration = Duration::from_secs(30);
+pub(crate) const REGISTERED: Duration = Duration::from_secs(30);
 
 /// A trust server with the keys of one publisher.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ pub(crate) struct Trust {
     /// Who signs in delegations.
     pub(crate) alice: SignerKey,
     pub(crate) bob: SignerKey,
+    /// Keeps the keys of trust servers.
     pub(crate) signer: Signer,
 }
 
@@ -56,7 +58,7 @@ pub(crate) fn trust() -> &'static Trust {
 
 /// The control plane.
 pub(crate) fn cluster() -> &'static Cluster {
-    static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
+    static CLUSTER: LazyLock<Cluster> = LazyLock::new(|| Cluster::start("cluster"));
     &CLUSTER
 }
 
@@ -113,6 +115,20 @@ pub(crate) fn front() -> &'static Front {
     static FRONT: LazyLock<Front> = LazyLock::new(|| {
         let webhook = Webhook::start("webhook-url", policy(), &Certificate::Loopback);
         Front::by_url("url", vec![webhook])
+    });
+    &FRONT
+}
+
+/// One replica that asks trust servers again after a second, for the tests that sign a tag anew.
+pub(crate) fn brisk() -> &'static Front {
+    static FRONT: LazyLock<Front> = LazyLock::new(|| {
+        let webhook = Webhook::with(
+            "webhook-brisk",
+            policy(),
+            &Certificate::Loopback,
+            &["--fresh-for=1s"],
+        );
+        Front::by_url("brisk", vec![webhook])
     });
     &FRONT
 }
@@ -221,6 +237,7 @@ impl Trust {
                 "verifiers": [verifier(&self.hub), team, verifier(&self.fragile), private],
                 "rules": [
                     rule(&self.hub), rule(&self.team), rule(&self.fragile), rule(&self.private),
+                    {"images": ["docker.io/library/countersign-e2e"], "verify": {"anyOf": ["hub"]}},
                     {"images": ["registry.k8s.io/**"], "allow": {"reason": "cluster plumbing"}},
                     {"images": ["**"], "deny": {"message": "only images of the tests run here"}},
                 ],
@@ -273,6 +290,26 @@ impl Front {
         cluster().namespace(name, &[("e2e", self.name), ("countersign.dev/mode", mode)]);
     }
 
+    /// A namespace that is older than its label: what `fill` makes in it is neither pinned nor judged.
+    pub(crate) fn namespace_with_a_past(&self, name: &str, mode: &str, fill: impl FnOnce()) {
+        cluster().namespace(name, &[("e2e", self.name)]);
+        fill();
+        let label = format!("countersign.dev/mode={mode}");
+        cluster().kubectl_ok(&["label", "namespace", name, &label]);
+        let forbidden = pod(name, "forbidden.example.com/app:1.0");
+        eventually("the label takes effect", REGISTERED, || {
+            let output = cluster().kubectl_with(&["create", "--dry-run=server"], &forbidden);
+            let said = process::text(&output.stderr);
+            (said.contains("denied the request") || said.contains("Warning: ")).then_some(())
+        });
+    }
+
+    /// Takes all replicas away, without a word.
+    pub(crate) fn stop(&self) {
+        self.replicas.lock().unwrap().clear();
+        self.balancer.set(&[]);
+    }
+
     fn balance(name: &'static str, replicas: Vec<Webhook>) -> Self {
         let balancer = Balancer::start();
         balancer.set(&replicas.iter().map(|replica| replica.backend).collect::<Vec<_>>());
@@ -298,14 +335,6 @@ impl Front {
                 .then_some(())
         });
     }
-}
-
-/// A Pod with one container, `web`.
-pub(crate) fn pod(namespace: &str, image: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "pod-", "namespace": namespace},
-        "spec": {"containers": [{"name": "web", "image": image}]},
-    })
 }
 
 /// Past libtest's capture, so that the log of a run says what it ran against.

@@ -276,6 +276,25 @@ fn every_test_that_is_cited_exists() {
     }
 }
 
+#[test]
+fn the_checklist_has_all_its_items_and_every_test_it_names_exists() {
+    let page = read("docs/operating/checklist.md");
+    let items: Vec<_> = page.split("\n- ").skip(1).collect();
+    for (number, item) in (1..).zip(&items) {
+        let shown = item.starts_with(&format!("☑ **{number}** "));
+        assert!(shown || item.starts_with(&format!("☐ **{number}** ")), "{item}");
+        let tests: Vec<_> = spans(item).filter_map(|span| span.split_once("::")).collect();
+        assert!(!shown || !tests.is_empty(), "{number} names no test");
+        for (path, test) in tests {
+            assert!(
+                read(path).contains(&format!("fn {test}()")),
+                "there is no test {path}::{test}"
+            );
+        }
+    }
+    assert_eq!(items.len(), 60);
+}
+
 /// The anchor of a heading, as forges make it.
 fn anchor(heading: &str) -> String {
     let kept = heading

@@ -118,6 +118,7 @@ projected:
       items:
       - path: namespace
         fieldRef:
+          apiVersion: v1 # the default, which others who apply this must say (KUS-05)
           fieldPath: metadata.namespace
 {{- end }}
 
