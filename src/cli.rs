@@ -9,7 +9,6 @@ mod duration;
 mod kube_flags;
 mod policy;
 mod policy_flags;
-mod presence;
 mod probe;
 mod serving_flags;
 mod signs;
