@@ -11,7 +11,6 @@ mod kube_flags;
 mod passphrase;
 mod policy;
 mod policy_flags;
-mod presence;
 mod probe;
 mod serving_flags;
 mod signs;

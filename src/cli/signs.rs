@@ -26,7 +26,14 @@ fn count(metrics: &Metrics, sign: Sign) {
                 metrics.namespaces(mode, count);
             }
         }
-        Sign::Registration { kind, weakened } => metrics.webhook_configuration_weakened(kind, weakened),
+        Sign::Registration {
+            kind,
+            present,
+            weakened,
+        } => {
+            metrics.webhook_configuration_present(kind, present);
+            metrics.webhook_configuration_weakened(kind, weakened);
+        }
     }
 }
 

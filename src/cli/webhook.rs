@@ -17,12 +17,10 @@ use tracing::{error, info, warn};
 use super::kube_flags::{KubeFlags, prepare_each};
 use super::policy_flags::{PolicyFlags, prepare, store};
 use super::serving_flags::ServingFlags;
-use super::{Status, duration, presence, signs};
+use super::{Status, duration, signs};
 use crate::admission::{Admission, Phase, Policies};
 use crate::clock;
-use crate::cluster::{
-    Access, CertificateStore, Cluster, Configurations, Namespaces, PullSecrets, References,
-};
+use crate::cluster::{Access, CertificateStore, Cluster, Namespaces, PullSecrets, References};
 use crate::policy::{Compiled, Mode, PolicySet};
 use crate::policy_files::{PolicyFiles, PolicyFilesError};
 use crate::serve::{self, Config, Endpoint, Ready, Rejected, ServeError, Stop};
@@ -83,11 +81,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
     logs::install(args.log_format, &args.log_level, io::stdout(), clock::now)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let source = runtime.block_on(source(args))?;
-    let mut configurations = source
-        .cluster()
-        .and_then(|cluster| args.kube.configurations(cluster));
-    let store = store_in(args, &source, &mut configurations);
-    let config = args.serving.config(store)?;
+    let config = args.serving.config(store_in(args, &source))?;
     let metrics = Arc::new(Metrics::default());
     metrics.mode(args.mode.word());
     let trust = trust(args, &source, Arc::clone(&metrics))?;
@@ -106,14 +100,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
     if args.mode == Mode::Audit {
         warn!("--mode audit: nothing is denied and nothing pinned, whatever policies and labels say");
     }
-    let presence = presence::watch(configurations, &metrics);
-    let serving = serve(args, config, source, trust, Arc::clone(&metrics));
-    runtime.block_on(async {
-        tokio::select! {
-            outcome = serving => outcome,
-            never = presence => match never {},
-        }
-    })
+    runtime.block_on(serve(args, config, source, trust, metrics))
 }
 
 fn mode(text: &str) -> Result<Mode, String> {
@@ -124,14 +111,10 @@ fn mode(text: &str) -> Result<Mode, String> {
     }
 }
 
-/// Where certificates of our own are, if they are in the cluster. Whoever keeps them looks after `configurations` too.
-fn store_in(
-    args: &Args,
-    source: &Source,
-    configurations: &mut Option<Configurations>,
-) -> Option<CertificateStore> {
+/// Where certificates of our own are, if they are in the cluster.
+fn store_in(args: &Args, source: &Source) -> Option<CertificateStore> {
     let (cluster, secret) = (source.cluster()?, args.serving.secret()?);
-    Some(cluster.certificate_store(secret, configurations.take()?))
+    Some(cluster.certificate_store(secret, args.kube.configurations(cluster)?))
 }
 
 /// Where policies come from.

@@ -10,7 +10,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{Api, Client};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{debug, error};
 
 use super::REQUEST;
@@ -18,6 +18,8 @@ use super::signs::{Hooks, Sign};
 
 /// What was weakened is told after this at the latest.
 const EVERY: Duration = Duration::from_secs(30);
+/// What stays wrong is logged as often as this (CRD-35).
+const LOGGED: Duration = Duration::from_secs(60);
 
 /// What the entry that matters must have, of either kind.
 struct Entry {
@@ -28,83 +30,120 @@ struct Entry {
     path: Option<String>,
 }
 
+/// What was found, unless the API server did not answer: the entries, or that there is no such object.
+type Found = kube::Result<Option<Vec<Entry>>>;
+
 /// Looks at the configurations called `name`, of both kinds, again and again. `fail_closed` is whether the one that
 /// validates must deny while nobody answers.
 pub(super) async fn watch(client: Client, name: String, fail_closed: bool, hooks: Hooks) -> Infallible {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = [const { None }; 2];
     loop {
         ticks.tick().await;
-        tell("mutating", &name, mutating(&client, &name).await, &hooks);
-        tell(
-            "validating",
-            &name,
-            validating(&client, &name, fail_closed).await,
-            &hooks,
-        );
+        let [mutated, validated] = &mut told;
+        let found = in_time(mutating(&client, &name)).await;
+        let wanted = ("mutate.countersign.dev", "/mutate", false);
+        tell("mutating", &name, wanted, found, &hooks, mutated);
+        let found = in_time(validating(&client, &name)).await;
+        let wanted = ("validate.countersign.dev", "/validate", fail_closed);
+        tell("validating", &name, wanted, found, &hooks, validated);
     }
 }
 
-/// What was found; an outage is no finding.
-fn tell(kind: &'static str, name: &str, found: Option<Vec<String>>, hooks: &Hooks) {
-    let Some(faults) = found else {
-        debug!(kind, name, "a webhook configuration could not be looked at");
+/// `None` if it could not be found out: an outage is no finding, nor is a right that is missing.
+async fn in_time(looking: impl Future<Output = Found>) -> Option<Option<Vec<Entry>>> {
+    match timeout(REQUEST, looking).await {
+        Ok(Ok(found)) => Some(found),
+        Ok(Err(error)) => {
+            debug!(%error, "a webhook configuration could not be looked at");
+            None
+        }
+        Err(_) => {
+            debug!("a webhook configuration could not be looked at: the API server does not answer");
+            None
+        }
+    }
+}
+
+/// Tells what was found, and logs it when it changes and every [`LOGGED`]. `wanted` is the name of an entry, its path, and
+/// whether it has to fail closed; `told` is what was logged last, and when.
+fn tell(
+    kind: &'static str,
+    name: &str,
+    wanted: (&str, &str, bool),
+    found: Option<Option<Vec<Entry>>>,
+    hooks: &Hooks,
+    told: &mut Option<(String, Instant)>,
+) {
+    let Some(entries) = found else { return };
+    let (entry, path, fail_closed) = wanted;
+    let faults = faults(entry, path, fail_closed, entries.as_deref()).join("; ");
+    (hooks.tell)(Sign::Registration {
+        kind,
+        present: entries.is_some(),
+        weakened: !faults.is_empty(),
+    });
+    if faults.is_empty() {
+        *told = None;
         return;
-    };
-    let weakened = !faults.is_empty();
-    if weakened {
+    }
+    let lately = |(before, at): &(String, Instant)| *before == faults && at.elapsed() < LOGGED;
+    if !told.as_ref().is_some_and(lately) {
         error!(
             kind,
-            name,
-            faults = faults.join("; "),
-            "a webhook configuration lets through what it should not"
+            name, faults, "a webhook configuration lets through what it should not"
         );
+        *told = Some((faults, Instant::now()));
     }
-    (hooks.tell)(Sign::Registration { kind, weakened });
 }
 
-async fn mutating(client: &Client, name: &str) -> Option<Vec<String>> {
+async fn mutating(client: &Client, name: &str) -> Found {
     let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    let found = timeout(REQUEST, api.get_opt(name)).await.ok()?.ok()?;
-    let entries = found.map(|found| {
-        let entries = found.webhooks.into_iter().flatten();
-        let entry = |entry: MutatingWebhook| Entry {
-            name: entry.name,
-            failure_policy: entry.failure_policy,
-            rules: entry.rules.unwrap_or_default(),
-            objects: entry.object_selector,
-            path: path(entry.client_config),
-        };
-        entries.map(entry).collect::<Vec<_>>()
-    });
-    Some(faults(
-        "mutate.countersign.dev",
-        "/mutate",
-        false,
-        entries.as_deref(),
-    ))
+    let entry = |it: MutatingWebhook| {
+        Entry::new(
+            it.name,
+            it.failure_policy,
+            it.rules,
+            it.object_selector,
+            it.client_config,
+        )
+    };
+    let found = api.get_opt(name).await?;
+    Ok(found.map(|found| found.webhooks.into_iter().flatten().map(entry).collect()))
 }
 
-async fn validating(client: &Client, name: &str, fail_closed: bool) -> Option<Vec<String>> {
+async fn validating(client: &Client, name: &str) -> Found {
     let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-    let found = timeout(REQUEST, api.get_opt(name)).await.ok()?.ok()?;
-    let entries = found.map(|found| {
-        let entries = found.webhooks.into_iter().flatten();
-        let entry = |entry: ValidatingWebhook| Entry {
-            name: entry.name,
-            failure_policy: entry.failure_policy,
-            rules: entry.rules.unwrap_or_default(),
-            objects: entry.object_selector,
-            path: path(entry.client_config),
-        };
-        entries.map(entry).collect::<Vec<_>>()
-    });
-    Some(faults(
-        "validate.countersign.dev",
-        "/validate",
-        fail_closed,
-        entries.as_deref(),
-    ))
+    let entry = |it: ValidatingWebhook| {
+        Entry::new(
+            it.name,
+            it.failure_policy,
+            it.rules,
+            it.object_selector,
+            it.client_config,
+        )
+    };
+    let found = api.get_opt(name).await?;
+    Ok(found.map(|found| found.webhooks.into_iter().flatten().map(entry).collect()))
+}
+
+impl Entry {
+    fn new(
+        name: String,
+        failure_policy: Option<String>,
+        rules: Option<Vec<RuleWithOperations>>,
+        objects: Option<LabelSelector>,
+        client: WebhookClientConfig,
+    ) -> Self {
+        Self {
+            name,
+            failure_policy,
+            rules: rules.unwrap_or_default(),
+            objects,
+            path: path(client),
+        }
+    }
 }
 
 /// The path that is called.
@@ -183,7 +222,11 @@ fn covers(rule: &RuleWithOperations, resource: &str, operation: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::{Request, Response};
+    use kube::client::Body;
     use serde_json::{Value, json};
+    use tokio_util::task::TaskTracker;
+    use tower_test::mock;
 
     use super::*;
 
@@ -261,5 +304,45 @@ mod tests {
                 "{fault}: {found:?}"
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_configuration_that_goes_is_told_and_an_outage_tells_nothing() {
+        let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+        let (signs, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let hooks = Hooks::new(
+            move |sign| signs.send(sign).unwrap(),
+            |_| unreachable!("no policy is asked about"),
+        );
+        let looking = watch(Client::new(service, "default"), "ours".to_owned(), true, hooks);
+        // It ends with the runtime of its test.
+        TaskTracker::new().spawn(looking);
+        let absent =
+            json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": ""});
+        let broken =
+            json!({"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden", "message": ""});
+        for (code, body, present) in [
+            (200, json!({"metadata": {"name": "ours"}}), Some(true)),
+            (403, broken, None),
+            (404, absent, Some(false)),
+        ] {
+            for kind in ["mutating", "validating"] {
+                let (request, send) = handle.next_request().await.unwrap();
+                let path = format!("/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations/ours");
+                assert_eq!(request.uri().path(), path);
+                let answer = Response::builder().status(code);
+                send.send_response(answer.body(Body::from(body.to_string().into_bytes())).unwrap());
+                if let Some(present) = present {
+                    let weakened = true;
+                    let want = Sign::Registration {
+                        kind,
+                        present,
+                        weakened,
+                    };
+                    assert_eq!(told.recv().await, Some(want));
+                }
+            }
+        }
+        assert!(told.is_empty());
     }
 }

@@ -18,18 +18,21 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::REQUEST;
 use super::kind::Kind;
 use super::signs::Contact;
 use crate::policy::resource::{Condition, ConditionStatus, PolicyStatus};
 use crate::policy::{Compiled, PolicyName};
+use crate::telemetry::chain;
 
 /// The field manager.
 const MANAGER: &str = "countersign";
 /// A status that could not be written is tried again after this, and written no more often (CRD-34).
 const RETRY: Duration = Duration::from_secs(5);
+/// Failures are logged as often as this, however many policies there are (CRD-35).
+const LOGGED: Duration = Duration::from_secs(60);
 /// How long what another replica said of trust servers stands.
 const STANDS: Duration = Duration::from_secs(600);
 /// The condition about trust servers.
@@ -189,6 +192,7 @@ pub(super) struct Reporter<N> {
     client: Client,
     now: N,
     told: BTreeMap<PolicyName, Told>,
+    logged: Option<Instant>,
 }
 
 impl<N: Fn() -> Timestamp> Reporter<N> {
@@ -197,6 +201,7 @@ impl<N: Fn() -> Timestamp> Reporter<N> {
             client,
             now,
             told: BTreeMap::new(),
+            logged: None,
         }
     }
 
@@ -256,7 +261,7 @@ impl<N: Fn() -> Timestamp> Reporter<N> {
         true
     }
 
-    async fn tell(&self, report: &Report, speaks: bool, now: Timestamp) -> bool {
+    async fn tell(&mut self, report: &Report, speaks: bool, now: Timestamp) -> bool {
         let kind = Kind::of(&report.name);
         let resource = kind.resource();
         let api: Api<DynamicObject> = match &report.name.namespace {
@@ -277,14 +282,19 @@ impl<N: Fn() -> Timestamp> Reporter<N> {
             Ok(Ok(_)) => true,
             // It is gone, and its status with it.
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() => true,
-            Ok(Err(error)) => {
-                warn!(policy = %report.name, %error, "the status of a policy cannot be written");
-                false
-            }
-            Err(_) => {
-                warn!(policy = %report.name, "the status of a policy cannot be written: the API server does not answer");
-                false
-            }
+            Ok(Err(error)) => self.complain(&report.name, &chain(&error)),
+            Err(_) => self.complain(&report.name, "the API server does not answer"),
         }
+    }
+
+    /// Gives `false`: it is not told.
+    fn complain(&mut self, policy: &PolicyName, error: &str) -> bool {
+        if self.logged.is_some_and(|at| at.elapsed() < LOGGED) {
+            debug!(%policy, error, "the status of a policy cannot be written");
+        } else {
+            self.logged = Some(Instant::now());
+            warn!(%policy, error, "the status of a policy cannot be written");
+        }
+        false
     }
 }

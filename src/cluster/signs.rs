@@ -19,6 +19,8 @@ pub enum Sign {
     Registration {
         /// Which of the two.
         kind: &'static str,
+        /// Whether it is there.
+        present: bool,
         /// Whether it is missing, or lets through what it should not.
         weakened: bool,
     },

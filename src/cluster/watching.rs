@@ -287,6 +287,7 @@ where
 {
     watcher(api, watcher::Config::default())
         .default_backoff()
+        .modify(lighten)
         .reflect(writer)
         .map(move |event| match event {
             Ok(Event::Init | Event::InitApply(_)) => Seen::Partial,
@@ -295,4 +296,12 @@ where
             Err(error) => Seen::Failed(number, error),
         })
         .boxed()
+}
+
+/// Takes off what nobody here reads and what may be most of an object: who wrote which field, and annotations, one of
+/// which is the whole object once more where `kubectl apply` wrote it.
+fn lighten<K: Resource>(object: &mut K) {
+    let metadata = object.meta_mut();
+    metadata.managed_fields = None;
+    metadata.annotations = None;
 }

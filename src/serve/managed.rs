@@ -95,9 +95,10 @@ impl Managed {
     /// Brings everything up to date as far as that can be, and gives the pair to serve, if there is one. What cannot be
     /// done is logged once a minute and tried again in the next turn.
     pub(super) async fn turn(&mut self, now: Timestamp) -> Option<Current> {
-        let reconciled = self.reconcile(now).await;
-        // Whatever became of that.
-        let renewed = self.renew(now);
+        let began = Instant::now();
+        let reconciled = self.reconcile(now, began).await;
+        // Whatever became of that, and however long it took.
+        let renewed = self.renew(later(now, began));
         match reconciled.and(renewed) {
             Ok(()) => self.complaint = None,
             Err(error) => self.complain(&chain(&error)),
@@ -111,15 +112,20 @@ impl Managed {
         })
     }
 
-    async fn reconcile(&mut self, now: Timestamp) -> Result<(), ManagedError> {
+    async fn reconcile(&mut self, now: Timestamp, began: Instant) -> Result<(), ManagedError> {
+        let enough = settle_time(&self.lifetimes) / 4;
         for _ in 0..PASSES {
-            match self.pass(now).await {
+            match self.pass(later(now, began)).await {
                 Ok(Pass::Done) => return Ok(()),
                 Ok(Pass::Again) | Err(ManagedError::Store(CertificateStoreError::Conflict { .. })) => {}
                 Err(error) => return Err(error),
             }
+            // With slow answers the leaf comes first, which is renewed when the turn is over.
+            if began.elapsed() >= enough {
+                break;
+            }
         }
-        // Others are writing: the next turn sees what they came to.
+        // Others are writing, or all is slow: the next turn sees what it came to.
         Ok(())
     }
 
@@ -144,6 +150,8 @@ impl Managed {
                 .write(stored.as_ref(), &entries, &wanted, forced && change.is_new())
                 .await?;
             self.note(change, &keyring);
+            // Stored is stored, even if the next pass fails: a leaf of the promoted authority must not wait for it.
+            self.keyring = keyring;
             return Ok(Pass::Again);
         }
         self.keyring = keyring;
@@ -331,6 +339,11 @@ fn settle_time(lifetimes: &Lifetimes) -> Duration {
 pub(super) fn pause(lifetimes: &Lifetimes) -> Duration {
     let poll = POLL.min(settle_time(lifetimes) / 4);
     poll.mul_f64(0.9 + 0.2 * f64::from(random()) / f64::from(u16::MAX))
+}
+
+/// `now` as it was at `began`, brought up to date.
+fn later(now: Timestamp, began: Instant) -> Timestamp {
+    now.checked_add(began.elapsed()).unwrap_or(Timestamp::MAX)
 }
 
 fn random() -> u16 {

@@ -11,7 +11,7 @@ use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::floor::{Doubt, Gone};
@@ -25,6 +25,8 @@ use crate::store::{Revision, StoreError};
 const PAGE: u32 = 32;
 /// What could not be written back is tried again after this.
 const RETRY: Duration = Duration::from_secs(5);
+/// After each failure. Where the kind itself is gone all records are doubted at once, and each of them fails.
+const PAUSE: Duration = Duration::from_millis(100);
 /// As good as for ever: records are written back one after the other, so each has its turn within a second.
 const FAR: Duration = Duration::from_secs(3600);
 /// Failures of one sort are logged as often as this (CRD-35).
@@ -143,6 +145,7 @@ impl Records {
                 if logged.may() {
                     warn!(name, %error, "a trust record is not written back yet");
                 }
+                sleep(PAUSE).await;
             }
         }
     }
