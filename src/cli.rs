@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 mod duration;
+mod key_flags;
 mod kube_flags;
+mod passphrase;
 mod policy;
 mod policy_flags;
 mod presence;
@@ -37,7 +39,7 @@ enum Command {
     ///
     /// Exits with 0 if it is trusted, 1 if not, 2 on wrong usage or configuration, 3 if that could not be found out.
     Verify(Box<verify::Args>),
-    /// Looks after what is remembered of repositories.
+    /// Signs: looks after keys, and after what is remembered of repositories.
     Trust(trust::Args),
     /// Calls a registered webhook as the API server does, and says of each entry whether it answers.
     ///
@@ -115,12 +117,16 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    fn below(command: &clap::Command) -> Vec<clap::Command> {
+        let inner = command.get_subcommands();
+        inner
+            .flat_map(|inner| std::iter::once(inner.clone()).chain(below(inner)))
+            .collect()
+    }
+
     #[test]
     fn every_flag_has_an_environment_variable_of_its_own_name() {
-        let top = Cli::command();
-        let nested = |command: &clap::Command| command.get_subcommands().cloned().collect::<Vec<_>>();
-        let commands = top.get_subcommands().cloned();
-        for command in commands.flat_map(|command| [nested(&command), vec![command]].concat()) {
+        for command in below(&Cli::command()) {
             for flag in command
                 .get_arguments()
                 .filter(|flag| flag.get_long().is_some_and(|name| name != "help"))

@@ -20,15 +20,18 @@
 //! | pins ignored once a root is cached (T30) | `root::Chain::meets_pin`, on every run |
 //! | a digest in the reference skips the check (T34) | [`Collection::resolve`] |
 
+mod asn1;
 mod collection;
 mod decode;
 mod envelope;
 mod error;
 mod key;
+mod key_file;
 mod limits;
 mod metadata;
 mod pem;
 mod pin;
+mod private_key;
 mod request;
 mod role;
 mod root;
@@ -43,9 +46,11 @@ pub use collection::{Collection, Conditions, RequiredSigner, Resolution, Unsigne
 pub use decode::FormatError;
 pub use error::Error;
 pub use key::{KeyError, KeyId, PublicKey, pinned_key, sha256};
+pub use key_file::{KeyFile, KeyFileError, Labels, Strength, has_gun};
 pub use limits::Limits;
 pub use metadata::root_version;
 pub use pin::Pin;
+pub use private_key::{Algorithm, PrivateKey, PrivateKeyError};
 pub use request::{Answer, Form, Request};
 pub use role::{DelegationName, Role, RoleError};
 pub use state::{Seen, State};

@@ -1,5 +1,7 @@
 //! `countersign trust …`.
 
+mod key;
+
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
@@ -24,6 +26,8 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Makes, moves and lists the private keys that sign
+    Key(key::Args),
     /// Forgets what was seen of a repository, so that it may begin anew
     ///
     /// The way out when a repository was deleted and initialised again, or its server restored from a backup. From
@@ -80,7 +84,13 @@ struct Reset {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
-    let Command::Reset(reset) = &args.command;
+    match &args.command {
+        Command::Key(args) => key::run(args),
+        Command::Reset(args) => run_reset(args),
+    }
+}
+
+fn run_reset(reset: &Reset) -> anyhow::Result<Status> {
     let forgotten = if reset.place.kube {
         match reset.in_cluster()? {
             Ok(forgotten) => forgotten,

@@ -40,6 +40,7 @@ mod cluster_policy;
 mod down;
 mod guard;
 mod helm;
+mod keys;
 mod logins;
 mod neighbours;
 mod nodes;

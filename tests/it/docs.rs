@@ -152,6 +152,18 @@ fn every_flag_is_documented() {
             );
         }
     }
+    let text = read("docs/signing.md");
+    let mentioned: BTreeSet<_> = spans(&text).collect();
+    let trust = subcommand("trust");
+    for command in all_commands(trust.find_subcommand("key").unwrap()) {
+        for flag in flags_of(&command) {
+            let name = command.get_name();
+            assert!(
+                mentioned.contains(flag.as_str()),
+                "docs/signing.md: {flag} of {name}"
+            );
+        }
+    }
     let text = read("docs/policy.md");
     let mentioned: BTreeSet<_> = spans(&text).collect();
     for flag in subcommand("policy").get_subcommands().flat_map(flags_of) {

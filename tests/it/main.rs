@@ -27,6 +27,7 @@ mod cli;
 mod docs;
 mod drain;
 mod fuzz;
+mod keys;
 mod layers;
 mod notary;
 mod policy;
