@@ -18,6 +18,8 @@ use crate::process::{self, Process, free_ports};
 /// How often the node looks what it is to run.
 const SYNC: Duration = Duration::from_millis(200);
 const NODE: &str = "kubelet";
+/// Said by a program that lost a port to another after it was found free; it is started anew, with others.
+const PORT_TAKEN: &str = "Address already in use";
 
 /// The node. Its thread lives as long as the process.
 #[derive(Debug, Clone)]
@@ -138,7 +140,7 @@ impl Node {
             } else if pod["spec"]["restartPolicy"] == "Never" {
                 let phase = if status.success() { "Succeeded" } else { "Failed" };
                 self.tell(name, &json!({"phase": phase}));
-            } else {
+            } else if !running.process.log_tail().contains(PORT_TAKEN) {
                 self.restarts.lock().unwrap().push(running.process.log_tail());
             }
             self.pods.remove(&uid);
