@@ -43,7 +43,10 @@ struct Node {
     url: String,
     namespace: String,
     pods: BTreeMap<String, Running>,
+    /// By address. Those of Services that are gone lead nowhere.
     proxies: BTreeMap<String, Balancer>,
+    /// Of the Service that is there now.
+    address: Option<String>,
     restarts: Arc<Mutex<Vec<String>>>,
     backends: Arc<Mutex<Vec<Backend>>>,
 }
@@ -60,6 +63,7 @@ impl Kubelet {
             namespace: namespace.to_owned(),
             pods: BTreeMap::new(),
             proxies: BTreeMap::new(),
+            address: None,
             restarts: Arc::clone(&restarts),
             backends: Arc::clone(&backends),
         };
@@ -188,7 +192,7 @@ impl Node {
         command.arg("--kubeconfig").arg(kubeconfig);
         if container["args"][0] == "probe" {
             // There is no DNS of the cluster here.
-            command.arg(format!("--connect={}", self.proxies.keys().next()?));
+            command.arg(format!("--connect={}", self.address.as_ref()?));
         }
         Some(Running {
             process: Process::spawn(&format!("pods/{name}"), &mut command),
@@ -262,6 +266,7 @@ impl Node {
                 &service["spec"]["ports"][0]["port"],
             );
             let address = format!("{}:{port}", address.as_str().unwrap_or_default());
+            self.address = Some(address.clone());
             let proxy = self
                 .proxies
                 .entry(address)
