@@ -155,6 +155,12 @@ fn what_is_rendered_can_be_applied_by_others_twice_without_a_conflict_or_a_chang
     assert_eq!(release.objects(), applied);
     release.upgrade(&json!({}));
     assert_eq!(release.objects(), applied);
+
+    // What others applied they own as well, and would hold against the next change: the release begins anew.
+    release.assert_sound();
+    release.helm(&["uninstall", NAME]);
+    release.upgrade(&json!({}));
+    release.overlook();
 }
 
 #[test]

@@ -313,7 +313,7 @@ fn default_policy(past: &Authority) -> Value {
 /// A repository with one signed tag: the tag's reference, and the pinned one.
 pub(crate) fn signed(name: &str) -> (String, String) {
     let trust = trust();
-    let repository = trust.repository(&trust.hub, name);
+    let repository = trust.repository(&trust.hub, &format!("released/{name}"));
     let digest = trust.release(&repository, "1.0", name, None);
     let tag = format!("{}:1.0", repository.gun);
     (tag.clone(), format!("{tag}@{digest}"))
