@@ -18,6 +18,8 @@ use crate::process::{self, Process, free_ports};
 /// How often the node looks what it is to run.
 const SYNC: Duration = Duration::from_millis(200);
 const NODE: &str = "kubelet";
+/// Said by a program that lost a port to another after it was found free; it is started anew, with others.
+const PORT_TAKEN: &str = "Address already in use";
 
 /// The node. Its thread lives as long as the process.
 #[derive(Debug, Clone)]
@@ -41,7 +43,10 @@ struct Node {
     url: String,
     namespace: String,
     pods: BTreeMap<String, Running>,
+    /// By address. Those of Services that are gone lead nowhere.
     proxies: BTreeMap<String, Balancer>,
+    /// Of the Service that is there now.
+    address: Option<String>,
     restarts: Arc<Mutex<Vec<String>>>,
     backends: Arc<Mutex<Vec<Backend>>>,
 }
@@ -58,6 +63,7 @@ impl Kubelet {
             namespace: namespace.to_owned(),
             pods: BTreeMap::new(),
             proxies: BTreeMap::new(),
+            address: None,
             restarts: Arc::clone(&restarts),
             backends: Arc::clone(&backends),
         };
@@ -138,7 +144,7 @@ impl Node {
             } else if pod["spec"]["restartPolicy"] == "Never" {
                 let phase = if status.success() { "Succeeded" } else { "Failed" };
                 self.tell(name, &json!({"phase": phase}));
-            } else {
+            } else if !running.process.log_tail().contains(PORT_TAKEN) {
                 self.restarts.lock().unwrap().push(running.process.log_tail());
             }
             self.pods.remove(&uid);
@@ -186,7 +192,7 @@ impl Node {
         command.arg("--kubeconfig").arg(kubeconfig);
         if container["args"][0] == "probe" {
             // There is no DNS of the cluster here.
-            command.arg(format!("--connect={}", self.proxies.keys().next()?));
+            command.arg(format!("--connect={}", self.address.as_ref()?));
         }
         Some(Running {
             process: Process::spawn(&format!("pods/{name}"), &mut command),
@@ -260,6 +266,7 @@ impl Node {
                 &service["spec"]["ports"][0]["port"],
             );
             let address = format!("{}:{port}", address.as_str().unwrap_or_default());
+            self.address = Some(address.clone());
             let proxy = self
                 .proxies
                 .entry(address)

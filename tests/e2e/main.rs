@@ -49,5 +49,6 @@ mod policy_admission;
 mod restart;
 mod transport;
 mod trust_records;
+mod upkeep;
 mod verify;
 mod workloads;

@@ -23,7 +23,7 @@ pub(crate) const NAME: &str = "countersign";
 /// What both webhook configurations are called.
 pub(crate) const CONFIGURATION: &str = "countersign-countersign-system";
 /// A replica is ready within seconds, and counts after some more; an update takes one after the other.
-pub(crate) const ROLLED_OUT: Duration = Duration::from_secs(120);
+const ROLLED_OUT: Duration = Duration::from_secs(120);
 /// What a change of a policy, a label or a registration takes to be in force; a busy machine may take longer.
 pub(crate) const IN_FORCE: Duration = Duration::from_secs(30);
 
@@ -143,16 +143,7 @@ impl Release {
 
     /// Waits until all replicas are as the Deployment says, and the API server is answered.
     pub(crate) fn await_served(&self) {
-        let timeout = format!("--timeout={}s", ROLLED_OUT.as_secs());
-        let rollout = [
-            "rollout",
-            "status",
-            "-n",
-            NAMESPACE,
-            "deployment/countersign",
-            &timeout,
-        ];
-        self.cluster.kubectl_ok(&rollout);
+        self.await_rollout();
         eventually(
             "only the replicas of the last change are there",
             ROLLED_OUT,
@@ -170,6 +161,23 @@ impl Release {
         eventually("the registration takes effect", IN_FORCE, || {
             let said = self.verdict("probe", "forbidden.example.com/app:1.0").err()?;
             said.contains("denied the request").then_some(())
+        });
+    }
+
+    /// Waits until all replicas are as the Deployment says, unless one of them cannot even start.
+    pub(crate) fn await_rollout(&self) {
+        let arguments = [
+            "rollout",
+            "status",
+            "-n",
+            NAMESPACE,
+            "deployment/countersign",
+            "--watch=false",
+        ];
+        eventually("the rollout is complete", ROLLED_OUT, || {
+            assert_eq!(self.kubelet.restarts(), Vec::<String>::new());
+            let said = self.cluster.kubectl_ok(&arguments);
+            said.contains("successfully rolled out").then_some(())
         });
     }
 
@@ -300,4 +308,13 @@ fn default_policy(past: &Authority) -> Value {
             {"images": ["**"], "deny": {"message": "only images of the tests run here"}},
         ],
     })
+}
+
+/// A repository with one signed tag: the tag's reference, and the pinned one.
+pub(crate) fn signed(name: &str) -> (String, String) {
+    let trust = trust();
+    let repository = trust.repository(&trust.hub, &format!("released/{name}"));
+    let digest = trust.release(&repository, "1.0", name, None);
+    let tag = format!("{}:1.0", repository.gun);
+    (tag.clone(), format!("{tag}@{digest}"))
 }

@@ -287,7 +287,7 @@ fn the_checklist_has_all_its_items_and_every_test_it_names_exists() {
         assert!(!shown || !tests.is_empty(), "{number} names no test");
         for (path, test) in tests {
             assert!(
-                read(path).contains(&format!("fn {test}()")),
+                read(path).contains(&format!("fn {test}(")),
                 "there is no test {path}::{test}"
             );
         }
