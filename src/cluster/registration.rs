@@ -30,8 +30,8 @@ struct Entry {
     path: Option<String>,
 }
 
-/// What was found, unless the API server did not answer: the entries, or that there is no such object.
-type Found = kube::Result<Option<Vec<Entry>>>;
+/// The entries of a configuration; `None` if there is no such object.
+struct Seen(Option<Vec<Entry>>);
 
 /// Looks at the configurations called `name`, of both kinds, again and again. `fail_closed` is whether the one that
 /// validates must deny while nobody answers.
@@ -42,19 +42,19 @@ pub(super) async fn watch(client: Client, name: String, fail_closed: bool, hooks
     loop {
         ticks.tick().await;
         let [mutated, validated] = &mut told;
-        let found = in_time(mutating(&client, &name)).await;
+        let seen = in_time(mutating(&client, &name)).await;
         let wanted = ("mutate.countersign.dev", "/mutate", false);
-        tell("mutating", &name, wanted, found, &hooks, mutated);
-        let found = in_time(validating(&client, &name)).await;
+        tell("mutating", &name, wanted, seen, &hooks, mutated);
+        let seen = in_time(validating(&client, &name)).await;
         let wanted = ("validate.countersign.dev", "/validate", fail_closed);
-        tell("validating", &name, wanted, found, &hooks, validated);
+        tell("validating", &name, wanted, seen, &hooks, validated);
     }
 }
 
 /// `None` if it could not be found out: an outage is no finding, nor is a right that is missing.
-async fn in_time(looking: impl Future<Output = Found>) -> Option<Option<Vec<Entry>>> {
+async fn in_time(looking: impl Future<Output = kube::Result<Seen>>) -> Option<Seen> {
     match timeout(REQUEST, looking).await {
-        Ok(Ok(found)) => Some(found),
+        Ok(Ok(seen)) => Some(seen),
         Ok(Err(error)) => {
             debug!(%error, "a webhook configuration could not be looked at");
             None
@@ -72,11 +72,11 @@ fn tell(
     kind: &'static str,
     name: &str,
     wanted: (&str, &str, bool),
-    found: Option<Option<Vec<Entry>>>,
+    seen: Option<Seen>,
     hooks: &Hooks,
     told: &mut Option<(String, Instant)>,
 ) {
-    let Some(entries) = found else { return };
+    let Some(Seen(entries)) = seen else { return };
     let (entry, path, fail_closed) = wanted;
     let faults = faults(entry, path, fail_closed, entries.as_deref()).join("; ");
     (hooks.tell)(Sign::Registration {
@@ -98,7 +98,7 @@ fn tell(
     }
 }
 
-async fn mutating(client: &Client, name: &str) -> Found {
+async fn mutating(client: &Client, name: &str) -> kube::Result<Seen> {
     let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let entry = |it: MutatingWebhook| {
         Entry::new(
@@ -110,10 +110,11 @@ async fn mutating(client: &Client, name: &str) -> Found {
         )
     };
     let found = api.get_opt(name).await?;
-    Ok(found.map(|found| found.webhooks.into_iter().flatten().map(entry).collect()))
+    let entries = found.map(|found| found.webhooks.into_iter().flatten().map(entry).collect());
+    Ok(Seen(entries))
 }
 
-async fn validating(client: &Client, name: &str) -> Found {
+async fn validating(client: &Client, name: &str) -> kube::Result<Seen> {
     let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     let entry = |it: ValidatingWebhook| {
         Entry::new(
@@ -125,7 +126,8 @@ async fn validating(client: &Client, name: &str) -> Found {
         )
     };
     let found = api.get_opt(name).await?;
-    Ok(found.map(|found| found.webhooks.into_iter().flatten().map(entry).collect()))
+    let entries = found.map(|found| found.webhooks.into_iter().flatten().map(entry).collect());
+    Ok(Seen(entries))
 }
 
 impl Entry {

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use futures_util::future::{join, join_all};
 use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -132,7 +132,9 @@ impl Trust {
 
     async fn refresh_due(&self, stop: &CancellationToken) {
         let age = self.engine.options.fresh_for / 2;
-        let mut ticks = tokio::time::interval(age.max(Duration::from_millis(100)) / 2);
+        let mut ticks = interval(age.max(Duration::from_millis(100)) / 2);
+        // A server that hangs makes rounds late, which are not to be caught up with.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let due = self.engine.memory.due(age);
             let refreshes = stream::iter(due).for_each_concurrent(REFRESHES, |key| {
