@@ -171,3 +171,26 @@ impl Floor {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::encoding::{
+        encode,
+        tests::{SERVER, gun, state},
+    };
+    use super::*;
+
+    /// A late event about an object that was made anew since takes nothing away, reset or not.
+    #[test]
+    fn rollback_by_the_deletion_of_an_earlier_object_is_none() {
+        let floor = Floor::new();
+        let spec = encode(SERVER, &gun(), &state(5)).unwrap();
+        assert!(floor.take("app", Some("new"), &spec));
+        for reset in [true, false] {
+            assert!(matches!(floor.deleted("app", Some("old"), reset), Gone::Other));
+            assert!(floor.get("app").is_some_and(|known| known.doubt.is_none()));
+        }
+        assert!(matches!(floor.deleted("app", Some("new"), true), Gone::Reset(_)));
+        assert!(floor.get("app").is_none());
+    }
+}
