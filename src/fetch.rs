@@ -326,7 +326,7 @@ pub fn host_of(url: &Url) -> Host {
 /// A server's URL is plain: nothing in it but scheme, host, port and path. One taken from an image is https.
 fn server_url(url: &Url, origin: Origin) -> Result<(), SetupError> {
     let scheme = match origin {
-        Origin::Configured => matches!(url.scheme(), "https" | "http"),
+        Origin::Configured | Origin::Namespace => matches!(url.scheme(), "https" | "http"),
         Origin::Image => url.scheme() == "https",
     };
     let plain = url.username().is_empty()

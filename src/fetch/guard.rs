@@ -18,6 +18,8 @@ use super::{Error, host_of};
 pub enum Origin {
     /// An administrator: it may be anywhere. Only token services elsewhere are kept off metadata addresses.
     Configured,
+    /// The policy of a namespace: it may be anywhere but on a metadata address.
+    Namespace,
     /// The image reference, by docker's rule: it may be neither here nor on a metadata address.
     Image,
 }
@@ -50,14 +52,14 @@ impl Guard {
     }
 
     /// Refuses a URL whose host is a literal address that may not be asked. Names are looked at once resolved, but
-    /// for those of proxies: their addresses are not looked at, so an image must not name them.
+    /// for those of proxies: their addresses are not looked at, so only an administrator may name them.
     pub(super) fn admit(&self, url: &Url) -> Result<(), Error> {
         let name = url.host_str().unwrap_or_default();
         let forbidden = match url.host() {
             _ if self.server.as_deref() == Some(name) => false,
             Some(Host::Ipv4(address)) => self.forbids(IpAddr::V4(address)),
             Some(Host::Ipv6(address)) => self.forbids(IpAddr::V6(address)),
-            Some(Host::Domain(name)) => self.origin == Origin::Image && self.proxies.contains(name),
+            Some(Host::Domain(name)) => self.origin != Origin::Configured && self.proxies.contains(name),
             None => true,
         };
         if forbidden {
@@ -74,7 +76,7 @@ impl Guard {
     fn forbids(&self, address: IpAddr) -> bool {
         let address = unwrapped(address);
         match self.origin {
-            Origin::Configured => is_metadata(address),
+            Origin::Configured | Origin::Namespace => is_metadata(address),
             Origin::Image => is_metadata(address) || is_here(address),
         }
     }
@@ -218,6 +220,24 @@ mod tests {
             let url = Url::parse(server).unwrap();
             assert!(guard(server, Origin::Configured).admit(&url).is_ok(), "{server}");
             assert!(guard(server, Origin::Image).admit(&url).is_err(), "{server}");
+        }
+    }
+
+    /// CRED-22: what clouds serve there are credentials of the node.
+    #[test]
+    fn attack_a_namespaces_policy_names_a_metadata_address() {
+        for (server, fine) in [
+            ("https://169.254.169.254", false),
+            ("https://[fd00:ec2::254]", false),
+            ("https://10.0.0.1", true),
+            ("https://trust.example.com", true),
+        ] {
+            let url = Url::parse(server).unwrap();
+            assert_eq!(
+                guard(server, Origin::Namespace).admit(&url).is_ok(),
+                fine,
+                "{server}"
+            );
         }
     }
 

@@ -27,7 +27,10 @@ pub enum Login {
     /// What a docker configuration has for the server or for the repository's registry: a pull secret. Its helpers
     /// are not run.
     Config(Arc<DockerConfig>),
-    /// The same from a docker `config.json`, read when needed. A file that is not there has no logins.
+    /// Only what it has for the server itself: who chose the server need not be one who may know the registry's logins
+    /// (CRED-21).
+    Own(Arc<DockerConfig>),
+    /// What a docker `config.json` has, as [`Login::Config`], read when needed. A file that is not there has no logins.
     File {
         /// Where it is.
         path: PathBuf,
@@ -74,6 +77,7 @@ impl Keyring {
             Login::Credential(credential) => vec![credential.clone()],
             Login::Several(credentials) => credentials.to_vec(),
             Login::Config(config) => cloned(config, host, gun),
+            Login::Own(config) => config.for_server(host, gun).into_iter().cloned().collect(),
             Login::File { path, helpers } => {
                 let config = read(path).await?;
                 match helpers {

@@ -78,8 +78,16 @@ pub struct Notary {
     pub lending: Lending,
 }
 
-/// Which of a workload's logins a server may see that a policy names (CRED-20, CRED-21). A server that an image implies is
-/// its registry, and sees that registry's.
+impl Notary {
+    /// Whether an administrator chose the server. Else an image implies it, or it is the choice of who writes policies of
+    /// a namespace.
+    pub const fn is_administered(&self) -> bool {
+        self.server.is_some() && matches!(self.lending, Lending::Registry)
+    }
+}
+
+/// Which logins a server may see that a policy names, a workload's and those of the policy's own Secret (CRED-20, CRED-21). A
+/// server that an image implies is its registry, and sees that registry's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Lending {
     /// Those for its own host: who writes the policy of a namespace chooses the server, and need not be one who may

@@ -194,7 +194,7 @@ pub struct Resource {
 pub struct User<'a> {
     /// Personal data: stays out of logs (OBS-21).
     pub name: String,
-    /// Whether the group of kubelets is among the groups, as authenticated.
+    /// Whether name and group are a kubelet's, as authenticated.
     node: bool,
     raw: Option<&'a RawValue>,
 }
@@ -388,8 +388,8 @@ fn user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<User<'de>, D::Erro
     };
     let Known { name, node } = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
     Ok(User {
+        node: node && name.starts_with(NODE),
         name,
-        node,
         raw: Some(raw),
     })
 }
@@ -432,6 +432,8 @@ fn holds_nodes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Er
 const MAX_IDENTITY: usize = 64 << 10;
 /// The group of kubelets; `NodeRestriction` lets them create mirror pods only.
 const NODES: &str = "system:nodes";
+/// What the names of kubelets begin with. Who is in their group by another name, `NodeRestriction` does not restrict.
+const NODE: &str = "system:node:";
 
 #[cfg(test)]
 mod tests;

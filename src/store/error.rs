@@ -75,6 +75,15 @@ pub enum StoreError {
         /// The repository.
         gun: Gun,
     },
+    /// What no administrator chose has taken all its room.
+    #[error(
+        "the trust record of {gun} is not written: servers that no policy of an administrator names have taken all the room \
+         there is for records; forget some with countersign trust reset"
+    )]
+    Full {
+        /// The repository.
+        gun: Gun,
+    },
     /// The record is gone or older than what this replica has seen, and nobody has said that it was meant.
     #[error(
         "the trust record of {gun} was deleted or put back, and what is remembered of it is not written back yet"

@@ -45,6 +45,9 @@ const REQUEST: Duration = Duration::from_secs(2);
 /// serves in an outage is taken for older than it is by up to this and the time between two looks of one replica,
 /// which is the safe side; hours are usual for `maxStaleness`, and 1,000 repositories make less than two writes a second.
 const CONFIRM: Duration = Duration::from_secs(10 * 60);
+/// Bytes of all records beyond which no new one is made for a server that no administrator chose: some 3,000 ordinary
+/// repositories. etcd holds 2 GiB, and a replica 256 MiB.
+const COMMON: usize = 32 << 20;
 /// Says why a record is about to be deleted. It goes when a replica writes the record again.
 const RESET: &str = "countersign.dev/reset";
 /// Readable characters of an object's name.
@@ -174,6 +177,14 @@ impl Records {
         } else {
             Err(StoreError::Conflict { gun: gun.clone() })
         }
+    }
+
+    /// Whether what is seen of `gun` on a server that no administrator chose may be written. Whoever may create Pods or write
+    /// policies of a namespace makes as many repositories as they like, of the largest size; they must not fill etcd,
+    /// nor the memory of the replicas. A record that is there already has room a while longer than a new one.
+    pub fn has_room(&self, server: &str, gun: &Gun) -> bool {
+        let known = self.floor.get(&name(server, gun)).is_some();
+        self.floor.weight() < if known { 2 * COMMON } else { COMMON }
     }
 
     /// Whether the timestamp with that hash is the newest that any replica has told of. Asks nobody: the watch tells.

@@ -70,6 +70,14 @@ impl Keeper {
         }
     }
 
+    /// Whether there is room for what is seen of `gun` on a server that no administrator chose.
+    pub(super) fn has_room(&self, server: &str, gun: &Gun) -> bool {
+        match self {
+            Self::Local(_) => true,
+            Self::Cluster(records) => records.has_room(server, gun),
+        }
+    }
+
     /// Whether another replica is known to have seen another timestamp than the one with that hash. Costs no request.
     pub(super) fn knows_better(&self, server: &str, gun: &Gun, timestamp: [u8; 32]) -> bool {
         match self {

@@ -67,7 +67,8 @@ pub(super) struct Remote<'a> {
 pub(super) enum Reach {
     /// Everybody, also from the store after a restart.
     All,
-    /// Those who have the logins; from the store nobody, as it does not know them (CRED-24).
+    /// Those who have the logins, or are governed by the same policies of namespaces; from the store nobody, as it knows
+    /// neither (CRED-24).
     Holders,
 }
 
@@ -222,7 +223,7 @@ impl Remote<'_> {
     /// Notes what a setback means for remembered files: what the server vouches for no more must not serve again
     /// when it is away, not even after a restart (design §9.5).
     pub(super) async fn note(&self, gun: &Gun, setback: &Setback) {
-        // What somebody's own logins do not open says nothing about the others'.
+        // What somebody's own logins or policies do not open says nothing about the others'.
         if self.reach == Reach::Holders || !setback.disowns() {
             return;
         }
@@ -265,6 +266,9 @@ impl Remote<'_> {
         deadline: Instant,
     ) -> Result<(), StoreError> {
         let server = &self.connection.name;
+        if !self.connection.administered && !self.store.has_room(server, gun) {
+            return Err(StoreError::Full { gun: gun.clone() });
+        }
         self.store.save(server, gun, loaded, state, deadline).await
     }
 }

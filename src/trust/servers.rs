@@ -13,9 +13,10 @@ use super::verifier::Fault;
 use crate::credential::{Credential, DockerConfig};
 use crate::fetch::{Identity, Observation, Observer, Origin, host_of};
 use crate::notary::{Config, Helpers, Login, Server, default_server};
-use crate::policy::{self, Credentials};
+use crate::policy::{self, Credentials, Lending};
 use crate::reference::Gun;
 use crate::telemetry::Metrics;
+use crate::tuf::sha256;
 
 /// Servers kept at most. Without a configured server each registry an image names is one, so users choose them.
 const MOST: u64 = 256;
@@ -33,8 +34,10 @@ pub(super) struct Servers {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Choice {
     base: Url,
-    configured: bool,
+    origin: Origin,
     ca: Option<String>,
+    /// Who wrote the policy.
+    lending: Lending,
     credentials: Option<Credentials>,
 }
 
@@ -43,6 +46,8 @@ struct Choice {
 pub(super) struct Connection {
     pub(super) server: Server,
     pub(super) name: String,
+    /// Whether an administrator chose it.
+    pub(super) administered: bool,
 }
 
 impl Connection {
@@ -51,6 +56,7 @@ impl Connection {
         Self {
             server: self.server.with_login(Login::Several(logins)),
             name: self.name.clone(),
+            administered: self.administered,
         }
     }
 }
@@ -96,7 +102,8 @@ impl Servers {
 
     /// What the server that speaks for `gun` is called in the store.
     pub(super) fn name(policy: &policy::Notary, gun: &Gun) -> Option<String> {
-        base_of(policy, gun).ok().map(|base| base.to_string())
+        let base = base_of(policy, gun).ok()?;
+        Some(Choice::of(policy, base).name())
     }
 
     fn connection(&self, choice: Choice) -> Result<Arc<Connection>, Fault> {
@@ -106,7 +113,8 @@ impl Servers {
         let server = Server::new(self.config(&choice)?).map_err(Fault::Server)?;
         let connection = Arc::new(Connection {
             server,
-            name: choice.base.to_string(),
+            name: choice.name(),
+            administered: choice.origin == Origin::Configured,
         });
         self.known.insert(choice, Arc::clone(&connection));
         Ok(connection)
@@ -114,11 +122,7 @@ impl Servers {
 
     fn config(&self, choice: &Choice) -> Result<Config, Fault> {
         let mut config = Config {
-            origin: if choice.configured {
-                Origin::Configured
-            } else {
-                Origin::Image
-            },
+            origin: choice.origin,
             ca_pem: choice.ca.clone(),
             observer: Some(Arc::clone(&self.observer)),
             ..Config::new(choice.base.clone())
@@ -127,7 +131,10 @@ impl Servers {
             None => {}
             Some(Credentials::Login(login)) => {
                 let known = DockerConfig::parse(login.expose().as_bytes()).map_err(Fault::Login)?;
-                config.login = Login::Config(Arc::new(known));
+                config.login = match choice.origin {
+                    Origin::Namespace => Login::Own(Arc::new(known)),
+                    Origin::Configured | Origin::Image => Login::Config(Arc::new(known)),
+                };
             }
             Some(Credentials::DockerConfig(path)) => self.use_docker(&mut config, path, &choice.base)?,
         }
@@ -167,9 +174,27 @@ impl Choice {
     fn of(policy: &policy::Notary, base: Url) -> Self {
         Self {
             base,
-            configured: policy.server.is_some(),
+            origin: match (&policy.server, policy.lending) {
+                (None, _) => Origin::Image,
+                (Some(_), Lending::Own) => Origin::Namespace,
+                (Some(_), Lending::Registry) => Origin::Configured,
+            },
             ca: policy.ca.clone(),
+            lending: policy.lending,
             credentials: policy.credentials.clone(),
+        }
+    }
+
+    /// What is seen of it is kept under this name. Its URL, and an authority that only a namespace vouches for: with that,
+    /// and a way into the network, somebody else could answer in the place of the server, and be the first whom all others
+    /// remember.
+    fn name(&self) -> String {
+        match (&self.ca, self.lending) {
+            (Some(ca), Lending::Own) => {
+                let hash = hex::encode(sha256(ca.as_bytes()));
+                format!("{}#ca={hash}", self.base)
+            }
+            (None, _) | (Some(_), Lending::Registry) => self.base.to_string(),
         }
     }
 }
@@ -234,4 +259,48 @@ fn text(path: &Path) -> Result<String, Fault> {
         path: path.into(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Notary, ReleasesMissing, Root};
+
+    fn notary(ca: Option<&str>, lending: Lending) -> Notary {
+        Notary {
+            server: Some("https://trust.example.com".parse().unwrap()),
+            ca: ca.map(str::to_owned),
+            credentials: None,
+            root: Root::default(),
+            signers: Vec::new(),
+            max_staleness: Duration::ZERO,
+            releases_missing: ReleasesMissing::Allow,
+            lending,
+        }
+    }
+
+    /// With a way into the network it would be remembered as the first sight of a repository, for all.
+    #[test]
+    fn attack_an_authority_of_a_namespace_vouches_for_nothing_that_others_remember() {
+        let gun: Gun = "registry.example.com/app".parse().unwrap();
+        let name = |ca, lending| Servers::name(&notary(ca, lending), &gun).unwrap();
+        let (cluster, url) = (Lending::Registry, "https://trust.example.com/");
+        assert_eq!(name(None, cluster), url);
+        assert_eq!(name(Some("theirs"), cluster), url);
+        assert_eq!(name(None, Lending::Own), url, "the authorities of all");
+        let own = name(Some("own"), Lending::Own);
+        assert_ne!(own, url);
+        assert_ne!(own, name(Some("another"), Lending::Own));
+    }
+
+    #[test]
+    fn attack_only_an_administrators_server_takes_the_turns_and_the_room_of_administrators() {
+        assert!(notary(None, Lending::Registry).is_administered());
+        assert!(!notary(None, Lending::Own).is_administered());
+        let implied = Notary {
+            server: None,
+            ..notary(None, Lending::Registry)
+        };
+        assert!(!implied.is_administered());
+    }
 }

@@ -236,7 +236,7 @@ fn conditions() -> Value {
         .map(|name| format!("{} != {}", list("object", name), list("oldObject", name)))
         .collect();
     json!([
-        {"name": "not-a-kubelet", "expression": "!('system:nodes' in request.userInfo.?groups.orValue([]))"},
+        {"name": "not-a-kubelet", "expression": "!('system:nodes' in request.userInfo.?groups.orValue([]) && request.userInfo.?username.orValue('').startsWith('system:node:'))"},
         {"name": "images-changed", "expression": format!("request.operation != 'UPDATE' || {}", changed.join(" || "))},
     ])
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use countersign::cluster::PullSecrets;
-use countersign::policy::{Demand, PolicySet, Requirement, Verification, compile_object};
+use countersign::policy::{
+    Answers, Demand, Login, Lookup, Material, PolicySet, Requirement, Verification, compile_object,
+};
 use countersign::reference::Reference;
 use countersign::review::logins::PullSources;
 use countersign::store::Store;
@@ -102,7 +104,7 @@ impl Bench {
             "spec": {"rules": [{"images": ["**"], "allow": {"reason": "the other judges"}}]},
         });
         let compiled = [policy, &open].map(|policy| {
-            let compiled = compile_object(policy, &BTreeMap::new());
+            let compiled = compile_object(policy, &answers());
             assert_eq!(compiled.fault, None);
             compiled.policy
         });
@@ -171,6 +173,22 @@ fn cluster_policy(server: &TrustServer, more: &Value) -> Value {
         "spec": {"verifiers": [{"name": "acme", "notary": notary}],
             "rules": [{"images": ["**"], "verify": {"anyOf": ["acme"]}}]},
     })
+}
+
+/// The policy of namespace `shop`.
+fn namespaced_policy(server: &TrustServer, more: &Value) -> Value {
+    let mut policy = cluster_policy(server, more);
+    policy["kind"] = json!("TrustPolicy");
+    policy["metadata"]["namespace"] = json!("shop");
+    policy
+}
+
+/// What policies may name: a login for the registry.
+fn answers() -> Answers {
+    let host = GUN.split('/').next().unwrap();
+    let login = json!({"auths": {host: {"username": "robot", "password": PASSWORD}}});
+    let login = Material::Login(Login::new(login.to_string().into()));
+    BTreeMap::from([(Lookup::Secret("login".to_owned()), Ok(login))])
 }
 
 fn serve(server: &TrustServer, files: &Files) {
@@ -402,9 +420,7 @@ async fn what_the_policys_login_opens_needs_no_other() {
 async fn attack_a_namespaces_policy_collects_no_logins_of_registries() {
     let (server, objects) = (private(Wants::Basic("robot", PASSWORD)).await, Objects::default());
     objects.login("shop/pull", "robot", PASSWORD);
-    let mut policy = cluster_policy(&server, &json!({}));
-    policy["kind"] = json!("TrustPolicy");
-    policy["metadata"]["namespace"] = json!("shop");
+    let policy = namespaced_policy(&server, &json!({}));
     let bench = Bench::with(&policy, objects.serve(), Store::memory().unwrap());
     let shop = in_namespace("shop", &["pull"]);
     bench.refusal(&shop).await;
@@ -438,4 +454,97 @@ async fn nothing_that_was_borrowed_is_used_in_the_background() {
     };
     tokio::join!(bench.trust.clone().keep_fresh(stop), idle);
     assert_eq!(server.requests().len(), before);
+}
+
+/// CRED-21: the same of the Secret that the policy itself names. An administrator's policy may send it, as docker does.
+#[tokio::test]
+async fn attack_a_namespaces_policy_sends_the_login_of_a_registry_to_a_server_of_its_own() {
+    let server = private(Wants::Basic("robot", PASSWORD)).await;
+    let secret = json!({"credentials": {"secretRef": {"name": "login"}}});
+    let nobody = PullSources::default();
+    let policy = namespaced_policy(&server, &secret);
+    let bench = Bench::with(&policy, PullSecrets::default(), Store::memory().unwrap());
+    assert_eq!(bench.word(&nobody).await, "unauthorized");
+    let sent = server.requests();
+    assert!(sent.iter().all(|logged| logged.authorization.is_none()));
+    let policy = cluster_policy(&server, &secret);
+    let bench = Bench::with(&policy, PullSecrets::default(), Store::memory().unwrap());
+    assert_eq!(bench.word(&nobody).await, digest("one"));
+}
+
+/// What others verified is in the store without their rights, and whoever writes a policy can bring about an outage.
+#[tokio::test]
+async fn attack_a_namespaces_policy_reads_what_others_left_in_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = private(Wants::Basic("robot", PASSWORD)).await;
+    let start = |policy: &Value| {
+        let store = Store::open(folder.path()).unwrap();
+        Bench::with(policy, PullSecrets::default(), store)
+    };
+    let staleness = json!({"maxStaleness": "12h"});
+    let login = json!({"maxStaleness": "12h", "credentials": {"secretRef": {"name": "login"}}});
+    let nobody = PullSources::default();
+    let first = start(&cluster_policy(&server, &login));
+    assert_eq!(first.word(&nobody).await, digest("one"));
+    // Nor does what it is refused keep the others from what they may have.
+    let curious = start(&namespaced_policy(&server, &staleness));
+    assert_eq!(curious.word(&nobody).await, "unauthorized");
+    curious.trust.finish().await;
+    server.misbehave("", Fault::Status(503, Vec::new(), String::new()));
+    let curious = start(&namespaced_policy(&server, &staleness));
+    assert_eq!(curious.word(&nobody).await, "server_error");
+    let again = start(&cluster_policy(&server, &login));
+    assert_eq!(again.word(&nobody).await, digest("one"));
+}
+
+/// A server that never answers must keep nobody waiting but those who named it.
+#[tokio::test]
+async fn attack_servers_of_a_namespace_take_no_turns_of_the_clusters() {
+    let (slow, good) = (private(Wants::Nothing).await, private(Wants::Nothing).await);
+    slow.misbehave("", Fault::Hang);
+    let policies = [
+        namespaced_policy(&slow, &json!({})),
+        cluster_policy(&good, &json!({})),
+    ];
+    let compiled = policies.map(|policy| compile_object(&policy, &BTreeMap::new()).policy);
+    let policies = PolicySet::new(compiled);
+    let options = Options {
+        clock: Clock::At(NOW.parse().unwrap()),
+        timeout: Duration::from_secs(60),
+        ..Options::default()
+    };
+    let metrics = Arc::new(Metrics::default());
+    let trust = Trust::new(options, Arc::new(Store::memory().unwrap()), metrics);
+    trust.prepare(&policies).unwrap();
+    let image = Reference::parse(&format!("{GUN}:1.0")).unwrap();
+    let [cluster, namespaced] = [0, 1].map(|index| {
+        let required = policies.select("shop", Some(&BTreeMap::new()), &image);
+        match &required[index].demand {
+            Demand::Verify(verification) => Arc::clone(verification),
+            other => panic!("{other:?}"),
+        }
+    });
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let tasks = TaskTracker::new();
+    for number in 0..80 {
+        let (trust, namespaced) = (trust.clone(), Arc::clone(&namespaced));
+        tasks.spawn(async move {
+            let image = Reference::parse(&format!("{GUN}{number}:1.0")).unwrap();
+            let sources = PullSources::default();
+            trust
+                .verify(&image, &namespaced, &sources, deadline)
+                .await
+                .map(drop)
+        });
+    }
+    // Until those that have a turn have asked.
+    while slow.connections() == 0 {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let soon = Instant::now() + Duration::from_secs(10);
+    let pinned = trust
+        .verify(&image, &cluster, &PullSources::default(), soon)
+        .await;
+    assert_eq!(pinned.unwrap().digest().to_string(), digest("one"));
 }

@@ -89,7 +89,7 @@ matchExpressions:
 {{/* Expressions never fail: an error would deny under failurePolicy Fail (ADM-62). */}}
 {{- define "countersign.podConditions" -}}
 - name: not-a-kubelet # kubelets may make mirror Pods only
-  expression: "!('system:nodes' in request.userInfo.?groups.orValue([]))"
+  expression: "!('system:nodes' in request.userInfo.?groups.orValue([]) && request.userInfo.?username.orValue('').startsWith('system:node:'))"
 - name: images-changed # other updates work even while the webhook is down
   expression: >-
     request.operation != 'UPDATE'

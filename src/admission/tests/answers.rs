@@ -257,6 +257,9 @@ async fn attack_a_pod_that_calls_itself_a_mirror_is_judged() {
         json!({"username": "system:node:n1", "groups": ["system:authenticated"]}),
         json!({"username": "alice", "groups": ["system:nodes:n1", "System:nodes"]}),
         json!({"username": "alice", "extra": {"groups": ["system:nodes"]}}),
+        // No node to NodeRestriction, which would let it create any Pod.
+        json!({"username": "alice", "groups": ["system:nodes"]}),
+        json!({"username": "system:node:n1", "groups": ["system:authenticated"]}),
     ] {
         review["request"]["userInfo"] = user;
         assert_eq!(

@@ -11,6 +11,9 @@ use tokio::sync::{Notify, watch};
 use super::order::{covers, merged};
 use super::resource::TrustRecordSpec;
 
+/// Bytes that a record takes besides roots and files.
+const OVERHEAD: usize = 2048;
+
 /// What is remembered of all records, by the names of the objects.
 #[derive(Debug)]
 pub(super) struct Floor {
@@ -27,6 +30,8 @@ pub(super) struct Entry {
     /// Of the object that was last seen.
     uid: Option<String>,
     pub(super) doubt: Option<Doubt>,
+    /// Bytes of the object, nearly: its files count as well.
+    weight: usize,
 }
 
 /// Why an object may have to be written back.
@@ -66,6 +71,11 @@ impl Floor {
         self.lock().get(name).cloned()
     }
 
+    /// Bytes that all records take.
+    pub(super) fn weight(&self) -> usize {
+        self.lock().values().map(|known| known.weight).sum()
+    }
+
     /// Takes in an object that was read or written just now. False if more is remembered; then nothing changes.
     pub(super) fn take(&self, name: &str, uid: Option<&str>, spec: &TrustRecordSpec) -> bool {
         let mut entries = self.lock();
@@ -79,6 +89,7 @@ impl Floor {
             }),
             uid: uid.map(str::to_owned),
             doubt: None,
+            weight: OVERHEAD + spec.root.chain.len() + spec.files.as_ref().map_or(0, String::len),
         };
         entries.insert(name.to_owned(), entry);
         drop(entries);
@@ -158,5 +169,28 @@ impl Floor {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::encoding::{
+        encode,
+        tests::{SERVER, gun, state},
+    };
+    use super::*;
+
+    /// A late event about an object that was made anew since takes nothing away, reset or not.
+    #[test]
+    fn rollback_by_the_deletion_of_an_earlier_object_is_none() {
+        let floor = Floor::new();
+        let spec = encode(SERVER, &gun(), &state(5)).unwrap();
+        assert!(floor.take("app", Some("new"), &spec));
+        for reset in [true, false] {
+            assert!(matches!(floor.deleted("app", Some("old"), reset), Gone::Other));
+            assert!(floor.get("app").is_some_and(|known| known.doubt.is_none()));
+        }
+        assert!(matches!(floor.deleted("app", Some("new"), true), Gone::Reset(_)));
+        assert!(floor.get("app").is_none());
     }
 }

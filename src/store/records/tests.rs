@@ -18,6 +18,29 @@ fn version(state: &State) -> u64 {
     state.seen.get(&Role::Timestamp).map_or(0, |seen| seen.version)
 }
 
+/// Whoever may create Pods can have any number of repositories looked at.
+#[tokio::test(start_paused = true)]
+async fn attack_a_flood_of_repositories_fills_no_cluster() {
+    let records = Played::default().deaf();
+    let large = |number: usize| {
+        let gun: Gun = format!("attacker.example.com/app{number}").parse().unwrap();
+        let mut spec = encode(SERVER, &gun, &state(5)).unwrap();
+        spec.files = Some("x".repeat(1 << 20));
+        (gun, spec)
+    };
+    let take = |number| {
+        let (gun, spec) = large(number);
+        assert!(records.floor.take(&name(SERVER, &gun), None, &spec));
+    };
+    (0..31).for_each(take);
+    assert!(records.has_room(SERVER, &gun()));
+    take(31);
+    assert!(!records.has_room(SERVER, &gun()), "no new one");
+    assert!(records.has_room(SERVER, &large(0).0), "a known one has room left");
+    (32..64).for_each(take);
+    assert!(!records.has_room(SERVER, &large(0).0), "nor may they all grow");
+}
+
 #[test]
 fn names_of_objects_are_readable_and_those_of_a_dns_label() {
     let of = |gun: &str| name(SERVER, &gun.parse().unwrap());

@@ -81,7 +81,7 @@ impl Engine {
     async fn ask(&self, inquiry: &Inquiry, deadline: Instant) -> Result<Known, Failure> {
         let Inquiry { notary, key, .. } = inquiry;
         let gun = &key.gun;
-        let Some(_turn) = self.turns.take(notary.names_server(), deadline).await else {
+        let Some(_turn) = self.turns.take(notary.policy.is_administered(), deadline).await else {
             return Err(Failure::of(Refusal::late(), true));
         };
         let now = self

@@ -11,6 +11,7 @@ use super::super::remote::Reach;
 use super::super::verifier::Notary;
 use super::{Engine, settle};
 use crate::credential::Credential;
+use crate::policy::Lending;
 use crate::reference::{Gun, Reference};
 use crate::review::logins::PullSources;
 
@@ -51,10 +52,12 @@ impl Inquiry {
         })
     }
 
-    pub(super) const fn reach(&self) -> Reach {
-        match self.logins {
-            None => Reach::All,
-            Some(_) => Reach::Holders,
+    /// What the policy of a namespace finds out is that namespace's, and what fails for it says nothing to others: it may
+    /// have a login or an authority that they have not, or lack theirs.
+    pub(super) fn reach(&self) -> Reach {
+        match (&self.logins, self.notary.policy.lending) {
+            (None, Lending::Registry) => Reach::All,
+            (Some(_), _) | (None, Lending::Own) => Reach::Holders,
         }
     }
 }

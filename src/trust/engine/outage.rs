@@ -52,7 +52,7 @@ impl Engine {
     async fn replay(&self, notary: &Notary, key: &Key, now: Timestamp) -> Option<Known> {
         let since = now.checked_sub(notary.max_staleness()).ok()?;
         let deadline = Instant::now() + self.options.timeout;
-        let _turn = self.turns.take(notary.names_server(), deadline).await?;
+        let _turn = self.turns.take(notary.policy.is_administered(), deadline).await?;
         let connection = self.servers.of(&notary.policy, &key.gun).ok()?;
         let remote = Remote {
             connection: &connection,
