@@ -25,7 +25,6 @@ use super::kind::Kind;
 use super::signs::Contact;
 use crate::policy::resource::{Condition, ConditionStatus, PolicyStatus};
 use crate::policy::{Compiled, PolicyName};
-use crate::telemetry::chain;
 
 /// The field manager.
 const MANAGER: &str = "countersign";
@@ -282,7 +281,7 @@ impl<N: Fn() -> Timestamp> Reporter<N> {
             Ok(Ok(_)) => true,
             // It is gone, and its status with it.
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() => true,
-            Ok(Err(error)) => self.complain(&report.name, &chain(&error)),
+            Ok(Err(error)) => self.complain(&report.name, &error.to_string()),
             Err(_) => self.complain(&report.name, "the API server does not answer"),
         }
     }

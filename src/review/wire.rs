@@ -232,7 +232,7 @@ impl fmt::Debug for Identity {
 }
 
 impl User<'_> {
-    /// The whole identity; `None` if it cannot be read, names nobody or is larger than [`MAX_IDENTITY`].
+    /// The whole identity; `None` if it cannot be read, names nobody or is larger than `MAX_IDENTITY`.
     pub fn identity(&self) -> Option<Identity> {
         let raw = self.raw?.get();
         let read = (raw.len() <= MAX_IDENTITY).then(|| serde_json::from_str(raw).ok())?;
