@@ -521,7 +521,7 @@ async fn attack_servers_of_a_namespace_take_no_turns_of_the_clusters() {
         let required = policies.select("shop", Some(&BTreeMap::new()), &image);
         match &required[index].demand {
             Demand::Verify(verification) => Arc::clone(verification),
-            other => panic!("{other:?}"),
+            other @ (Demand::Allow { .. } | Demand::Deny { .. } | Demand::Uncovered) => panic!("{other:?}"),
         }
     });
     let deadline = Instant::now() + Duration::from_secs(60);
