@@ -37,6 +37,7 @@ mod update;
 
 pub mod canonical;
 mod certificate;
+pub mod edit;
 
 pub use certificate::{Bundle, Certificate, CertificateError};
 pub use collection::{Collection, Conditions, RequiredSigner, Resolution, Unsigned};
@@ -48,4 +49,4 @@ pub use pin::Pin;
 pub use request::{Answer, Form, Request};
 pub use role::{DelegationName, Role, RoleError};
 pub use state::{Seen, State};
-pub use update::{Step, Task, Update, Verified};
+pub use update::{Purpose, Step, Task, Update, Verified};

@@ -30,7 +30,7 @@ use crate::policy::{DigestRule, PolicySet, Verification, Verifier, VerifierKind}
 use crate::reference::{Gun, Reference};
 use crate::store::Store;
 use crate::telemetry::Metrics;
-use crate::tuf::{Collection, Resolution, Task, Unsigned};
+use crate::tuf::{Collection, Purpose, Resolution, Task, Unsigned};
 
 /// A refusal from memory younger than this stands; an older one is worth asking the server again, because the tag
 /// may have been signed a moment ago. It also bounds how often one repository makes us ask.
@@ -347,6 +347,7 @@ impl Engine {
             pin: Arc::clone(&notary.pin),
             signers: notary.signers(),
             attribution: self.options.attribution,
+            purpose: Purpose::Trust,
             limits: self.options.limits,
             now,
         }

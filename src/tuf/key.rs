@@ -148,6 +148,11 @@ impl PublicKey {
         self.bundle.as_ref()
     }
 
+    /// Whether signatures by it can verify at all.
+    pub const fn is_usable(&self) -> bool {
+        !matches!(self.material, Material::Unusable)
+    }
+
     /// Whether `signature` is this key's over `message` by `method`, in any letter case (§3.7). A method that
     /// does not belong to the key's type, or one we do not know, never verifies.
     pub fn verify(&self, method: &str, message: &[u8], signature: &[u8]) -> bool {
