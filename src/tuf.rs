@@ -20,6 +20,7 @@
 //! | pins ignored once a root is cached (T30) | `root::Chain::meets_pin`, on every run |
 //! | a digest in the reference skips the check (T34) | [`Collection::resolve`] |
 
+mod asn1;
 mod collection;
 mod decode;
 mod envelope;
@@ -29,6 +30,7 @@ mod limits;
 mod metadata;
 mod pem;
 mod pin;
+mod private_key;
 mod request;
 mod role;
 mod root;
@@ -46,6 +48,7 @@ pub use error::Error;
 pub use key::{KeyError, KeyId, PublicKey, pinned_key, sha256};
 pub use limits::Limits;
 pub use pin::Pin;
+pub use private_key::{Algorithm, PrivateKey, PrivateKeyError};
 pub use request::{Answer, Form, Request};
 pub use role::{DelegationName, Role, RoleError};
 pub use state::{Seen, State};

@@ -181,7 +181,7 @@ pub(super) fn parse_all(text: &str) -> Result<Vec<Certificate>, CertificateError
     }
     let parsed: Option<Vec<_>> = blocks
         .into_iter()
-        .map(|block| Certificate::parse(block.der))
+        .map(|block| Certificate::parse(block.der.to_vec()))
         .collect();
     parsed.ok_or(CertificateError::Malformed)
 }

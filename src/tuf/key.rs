@@ -13,17 +13,18 @@ use base64::prelude::BASE64_STANDARD;
 use spki::der::{Decode as _, Encode as _};
 use spki::{ObjectIdentifier, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
 
+use super::asn1;
 use super::canonical::Value;
 use super::certificate::Bundle;
 use super::decode::{FormatError, Object};
 use super::pem;
 
-const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
-const ED25519_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
-const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
-const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
-const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
+pub(super) const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+pub(super) const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+pub(super) const ED25519_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+pub(super) const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+pub(super) const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+pub(super) const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 /// Bytes of one half of a P-384 signature.
 const P384_HALF: usize = 48;
 
@@ -34,19 +35,23 @@ pub struct KeyId([u8; 32]);
 impl KeyId {
     /// The id of a key of type `keytype` whose `public` member holds `public`, not yet in base64.
     pub(super) fn of(keytype: &str, public: &[u8]) -> Self {
-        let keyval = Value::Object(vec![
-            ("private".into(), Value::Null),
-            (
-                "public".into(),
-                Value::String(BASE64_STANDARD.encode(public).into()),
-            ),
-        ]);
-        let key = Value::Object(vec![
-            ("keytype".into(), Value::String(keytype.into())),
-            ("keyval".into(), keyval),
-        ]);
-        Self(sha256(key.canonical().as_bytes()))
+        Self(sha256(listed(keytype, public).canonical().as_bytes()))
     }
+}
+
+/// A key object of a `keys` map (§3.5).
+fn listed(keytype: &str, public: &[u8]) -> Value {
+    let keyval = Value::Object(vec![
+        ("private".into(), Value::Null),
+        (
+            "public".into(),
+            Value::String(BASE64_STANDARD.encode(public).into()),
+        ),
+    ]);
+    Value::Object(vec![
+        ("keytype".into(), Value::String(keytype.into())),
+        ("keyval".into(), keyval),
+    ])
 }
 
 impl FromStr for KeyId {
@@ -84,6 +89,8 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 /// A key as metadata lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
+    keytype: Box<str>,
+    public: Vec<u8>,
     id: KeyId,
     canonical: KeyId,
     material: Material,
@@ -108,6 +115,11 @@ impl PublicKey {
         let key = Object::of(value, "keys", &["keytype", "keyval"])?;
         let keytype = key.string("keytype")?;
         let public = key.object("keyval", &["public", "private"])?.base64("public")?;
+        Ok(Self::new(keytype, public))
+    }
+
+    /// The key of type `keytype` whose `public` member holds `public`, not yet in base64 (§3.5).
+    pub fn new(keytype: &str, public: Vec<u8>) -> Self {
         let id = KeyId::of(keytype, &public);
         let bundle = if matches!(keytype, "ecdsa-x509" | "rsa-x509") {
             Bundle::parse(&public).ok()
@@ -122,15 +134,33 @@ impl PublicKey {
                 (canonical_id(bundle.leaf().spki()).unwrap_or(id), material)
             }
             ("ecdsa" | "rsa", _) => (id, Material::of_spki(&public).filter(|m| m.fits(keytype))),
-            ("ed25519", _) if public.len() == 32 => (id, Some(Material::Ed25519(public))),
+            ("ed25519", _) if public.len() == 32 => (id, Some(Material::Ed25519(public.clone()))),
             _ => (id, None),
         };
-        Ok(Self {
+        Self {
+            keytype: keytype.into(),
+            public,
             id,
             canonical,
             material: material.unwrap_or(Material::Unusable),
             bundle,
-        })
+        }
+    }
+
+    /// The type under which metadata lists the key: `ecdsa`, `ecdsa-x509`, `rsa`, `rsa-x509`, `ed25519`, or one we do
+    /// not know.
+    pub fn keytype(&self) -> &str {
+        &self.keytype
+    }
+
+    /// What the `public` member holds, not yet in base64: DER, PEM certificates or raw bytes, as the type says.
+    pub fn public(&self) -> &[u8] {
+        &self.public
+    }
+
+    /// The key object as metadata lists it.
+    pub fn listed(&self) -> Value {
+        listed(&self.keytype, &self.public)
     }
 
     /// The TUF key id: what roles list and signatures name.
@@ -160,8 +190,15 @@ impl PublicKey {
             ("ecdsa", Material::P256(point)) => verify(&ECDSA_P256_SHA256_FIXED, point, message, signature),
             ("ecdsa", Material::P521(point)) => verify(&ECDSA_P521_SHA256_FIXED, point, message, signature),
             // No fixed-length variant of P-384 hashes with SHA-256, so the halves go in as DER.
-            ("ecdsa", Material::P384(point)) => fixed_to_der(signature)
-                .is_some_and(|signature| verify(&ECDSA_P384_SHA256_ASN1, point, message, &signature)),
+            ("ecdsa", Material::P384(point)) => {
+                signature.len() == 2 * P384_HALF
+                    && verify(
+                        &ECDSA_P384_SHA256_ASN1,
+                        point,
+                        message,
+                        &asn1::signature(signature),
+                    )
+            }
             ("rsapss", Material::Rsa(key)) => verify(&RSA_PSS_2048_8192_SHA256, key, message, signature),
             ("rsapkcs1v15", Material::Rsa(key)) => {
                 verify(&RSA_PKCS1_2048_8192_SHA256, key, message, signature)
@@ -254,34 +291,6 @@ pub fn pinned_key(text: &str) -> Result<KeyId, KeyError> {
 
 fn is_ed25519(spki: &[u8]) -> bool {
     SubjectPublicKeyInfoRef::from_der(spki).is_ok_and(|info| info.algorithm.oid == ED25519_KEY)
-}
-
-/// `r ‖ s` as a DER sequence of two integers; `None` if the length is not twice [`P384_HALF`].
-fn fixed_to_der(signature: &[u8]) -> Option<Vec<u8>> {
-    if signature.len() != 2 * P384_HALF {
-        return None;
-    }
-    let (r, s) = signature.split_at_checked(P384_HALF)?;
-    let body = [der_integer(r)?, der_integer(s)?].concat();
-    Some(
-        [
-            &[
-                0x30,
-                u8::try_from(body.len()).ok().filter(|length| *length < 0x80)?,
-            ],
-            body.as_slice(),
-        ]
-        .concat(),
-    )
-}
-
-fn der_integer(magnitude: &[u8]) -> Option<Vec<u8>> {
-    let digits = magnitude.iter().skip_while(|b| **b == 0).copied();
-    let mut content: Vec<u8> = digits.collect();
-    if content.first().is_none_or(|first| *first >= 0x80) {
-        content.insert(0, 0);
-    }
-    Some([&[0x02, u8::try_from(content.len()).ok()?], content.as_slice()].concat())
 }
 
 /// Why a text is not a key or a key id.

@@ -54,20 +54,6 @@ fn keys_we_cannot_use_verify_nothing_and_are_no_error() {
 }
 
 #[test]
-fn halves_become_der_integers_of_minimal_length() {
-    let mut signature = [0; 96];
-    signature[47] = 0x7f;
-    signature[95] = 0x80;
-    assert_eq!(
-        fixed_to_der(&signature).unwrap(),
-        [0x30, 7, 2, 1, 0x7f, 2, 2, 0, 0x80]
-    );
-    assert_eq!(fixed_to_der(&[0xff; 96]).unwrap().len(), 2 + 2 * 51);
-    assert_eq!(fixed_to_der(&[0; 96]).unwrap(), [0x30, 6, 2, 1, 0, 2, 1, 0]);
-    assert_eq!(fixed_to_der(&[1; 95]), None);
-}
-
-#[test]
 fn a_pinned_key_is_one_public_key_or_certificate() {
     let pem = "-----BEGIN PUBLIC KEY-----\nrole: alice\n\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEjamcfmPWAFNHAoUk1MmFxBnJL+1P\nY2sPh2Qf+58HZAbg3TosO4lkvTRV85kL7wiOytFG2SlCUbGrTKGJU482ng==\n-----END PUBLIC KEY-----\n";
     let alice = "af87c6aa7d3aa355f25d5d95b9436dda29710ddc35ca2b9929e372849ec6904b";
