@@ -26,6 +26,7 @@ mod decode;
 mod envelope;
 mod error;
 mod key;
+mod key_file;
 mod limits;
 mod metadata;
 mod pem;
@@ -46,6 +47,7 @@ pub use collection::{Collection, Conditions, RequiredSigner, Resolution, Unsigne
 pub use decode::FormatError;
 pub use error::Error;
 pub use key::{KeyError, KeyId, PublicKey, pinned_key, sha256};
+pub use key_file::{KeyFile, KeyFileError, Labels, Strength, has_gun};
 pub use limits::Limits;
 pub use pin::Pin;
 pub use private_key::{Algorithm, PrivateKey, PrivateKeyError};

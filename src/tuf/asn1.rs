@@ -7,6 +7,8 @@ use zeroize::Zeroizing;
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;
+/// A whole element.
+pub(super) const NULL: [u8; 2] = [0x05, 0];
 pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
 pub(super) const SEQUENCE: u8 = 0x30;
 

@@ -86,7 +86,9 @@ pub(super) fn encode(label: &str, headers: &[(&str, &str)], der: &[u8]) -> Zeroi
         2 * (label.len() + "-----BEGIN -----\n".len()) + above + 1 + data.len() + data.len() / WIDTH + 1;
     let mut out = Zeroizing::new(String::with_capacity(room));
     let mut line = |parts: &[&str]| {
-        parts.iter().for_each(|part| out.push_str(part));
+        for part in parts {
+            out.push_str(part);
+        }
         out.push('\n');
     };
     line(&["-----BEGIN ", label, "-----"]);

@@ -86,6 +86,21 @@ impl PrivateKey {
         pkcs8::decode(der)
     }
 
+    /// Reads a DER `ECPrivateKey` (SEC 1) that names its curve.
+    pub(super) fn decode_ec(der: &[u8]) -> Result<Self, PrivateKeyError> {
+        pkcs8::ecdsa(der, None)
+    }
+
+    /// Reads a DER `RSAPrivateKey` (PKCS #1).
+    pub(super) fn decode_rsa(der: &[u8]) -> Result<Self, PrivateKeyError> {
+        pkcs8::rsa(der)
+    }
+
+    /// Reads the 96 bytes that the reference writes of an Ed25519 key.
+    pub(super) fn decode_ed25519(bytes: &[u8]) -> Result<Self, PrivateKeyError> {
+        pkcs8::ed25519(bytes)
+    }
+
     /// DER PKCS#8 `PrivateKeyInfo`, version 0, which the reference and strict readers both take. Ed25519 is the
     /// exception: the reference knows only a spelling of its own, and that is what is written (§7.3).
     ///

@@ -12,7 +12,7 @@ use super::super::asn1::{BIT_STRING, OCTET_STRING, SEQUENCE, element, encoded, u
 use super::super::key::{EC_PUBLIC_KEY, ED25519_KEY, P256, P384, P521, RSA_ENCRYPTION};
 use super::{Curve, Pair, PrivateKey, PrivateKeyError};
 
-/// What the reference calls an Ed25519 private key: GnuTLS's number for the curve (§7.3).
+/// What the reference calls an Ed25519 private key: the number that Libgcrypt gives the curve (§7.3).
 const ED25519_OF_NOTARY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.11591.15.1");
 /// Bytes of an Ed25519 public key, and of the seed of a private one.
 const ED25519_LENGTH: usize = 32;
