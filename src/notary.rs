@@ -16,8 +16,7 @@ use crate::fetch::{
     host_of,
 };
 use crate::reference::{DOCKER_HUB, Gun};
-use crate::tuf::edit::Listed;
-use crate::tuf::{Answer, Request, Role};
+use crate::tuf::{Answer, PublicKey, Request, Role};
 
 mod answer;
 mod push;
@@ -178,7 +177,7 @@ impl Server {
     /// # Errors
     ///
     /// [`PushError`]; in particular [`PushError::Key`] if what it answers is no key that could sign.
-    pub async fn key(&self, gun: &Gun, role: &Role, deadline: Instant) -> Result<Listed, PushError> {
+    pub async fn key(&self, gun: &Gun, role: &Role, deadline: Instant) -> Result<PublicKey, PushError> {
         let path = format!("{role}.key");
         let answer = self.change(gun, Access::Push, &path, Ask::Get, deadline).await?;
         self.read_key(role, &answer)
@@ -189,7 +188,7 @@ impl Server {
     /// # Errors
     ///
     /// As [`Server::key`].
-    pub async fn new_key(&self, gun: &Gun, role: &Role, deadline: Instant) -> Result<Listed, PushError> {
+    pub async fn new_key(&self, gun: &Gun, role: &Role, deadline: Instant) -> Result<PublicKey, PushError> {
         let path = format!("{role}.key");
         let ask = Ask::Post {
             content_type: None,
@@ -234,14 +233,14 @@ impl Server {
         push::read(host, response)
     }
 
-    fn read_key(&self, role: &Role, answer: &[u8]) -> Result<Listed, PushError> {
+    fn read_key(&self, role: &Role, answer: &[u8]) -> Result<PublicKey, PushError> {
         let unusable = |problem| PushError::Key {
             host: Arc::clone(self.host()),
             role: role.clone(),
             problem,
         };
-        let key = Listed::parse(answer).map_err(|_| unusable("it is no key object"))?;
-        if key.key().is_usable() {
+        let key = PublicKey::parse(answer).map_err(|_| unusable("it is no key object"))?;
+        if key.is_usable() {
             Ok(key)
         } else {
             Err(unusable(

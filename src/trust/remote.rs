@@ -24,7 +24,8 @@ const FETCHES: usize = 16;
 
 /// Why there is nothing to believe.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Setback {
+#[non_exhaustive]
+pub enum Setback {
     /// The metadata cannot be trusted.
     #[error(transparent)]
     Untrusted(#[from] tuf::Error),
@@ -38,7 +39,7 @@ pub(super) enum Setback {
 
 impl Setback {
     /// Whether verified metadata may serve instead (design §9.5).
-    pub(super) const fn is_outage(&self) -> bool {
+    pub const fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable(error) if error.is_outage())
     }
 
@@ -168,6 +169,11 @@ impl Remote<'_> {
         let record = self.load(gun).await?;
         let seen = record.state.seen.get(&Role::Timestamp);
         Ok(seen.is_some_and(|seen| seen.sha256 == timestamp))
+    }
+
+    /// Whether roots of the repository are remembered.
+    pub(super) async fn is_known(&self, gun: &Gun) -> Result<bool, StoreError> {
+        Ok(!self.load(gun).await?.state.roots.is_empty())
     }
 
     /// Notes that the server still vouches for what was verified before.

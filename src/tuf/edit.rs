@@ -19,11 +19,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-pub use document::Listed;
 pub use published::{Published, Row, SignerKeys, SignerState};
-pub use sign::{Need, Sign, SignError, Signed, SignedFile, Terms};
+pub use sign::{Need, Signed, SignedFile, Terms};
 
-use super::{DelegationName, Error, KeyId, Role};
+use super::{DelegationName, Error, KeyId, PrivateKeyError, PublicKey, Role};
 use crate::reference::Tag;
 use document::{RootDocument, SnapshotDocument, TargetsDocument};
 
@@ -53,7 +52,7 @@ pub enum Change {
         /// The delegation, directly below `targets`.
         name: DelegationName,
         /// Keys to add.
-        keys: Vec<Listed>,
+        keys: Vec<Arc<PublicKey>>,
         /// Prefixes of tags to add (§6.4); `""` is every tag.
         paths: Vec<Box<str>>,
     },
@@ -74,7 +73,7 @@ pub enum Change {
         /// A base role.
         role: Role,
         /// Its keys from now on.
-        keys: Vec<Listed>,
+        keys: Vec<Arc<PublicKey>>,
     },
     /// The file is signed again as it is: new version, new expiry (witness).
     Resign {
@@ -110,7 +109,12 @@ pub struct Draft {
 
 impl Draft {
     /// A repository that is only now made (§7.9). `targets` is empty.
-    pub fn initial(root: &[Listed], targets: &Listed, snapshot: &Listed, timestamp: &Listed) -> Self {
+    pub fn initial(
+        root: &[Arc<PublicKey>],
+        targets: &Arc<PublicKey>,
+        snapshot: &Arc<PublicKey>,
+        timestamp: &Arc<PublicKey>,
+    ) -> Self {
         let mut document = RootDocument::new();
         document.replace(&Role::Root, root);
         for (role, key) in [
@@ -253,7 +257,7 @@ pub enum EditError {
         role: Role,
         /// Why.
         #[source]
-        source: SignError,
+        source: PrivateKeyError,
     },
     /// The version cannot rise any more (T6).
     #[error("the version of {role} has reached the largest number there is: rotate its key")]

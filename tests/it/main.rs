@@ -10,6 +10,8 @@
 
 #[path = "../fuzz/targets/all.rs"]
 mod fuzz_targets;
+#[path = "../support/ledger.rs"]
+mod ledger;
 #[path = "../support/repo.rs"]
 mod repo;
 #[path = "../support/tls.rs"]
@@ -27,6 +29,7 @@ mod fuzz;
 mod layers;
 mod notary;
 mod policy;
+mod publish;
 mod reference_data;
 mod serve;
 mod threats;

@@ -1,9 +1,10 @@
 //! Changes applied to the documents of a draft.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::super::{DelegationName, KeyId, Role};
-use super::document::{Delegated, Listed, Signers, TargetsDocument, target};
+use super::super::{DelegationName, KeyId, PublicKey, Role};
+use super::document::{Delegated, Signers, TargetsDocument, target};
 use super::published::paths_of;
 use super::{Change, Draft, EditError};
 use crate::reference::Tag;
@@ -117,7 +118,7 @@ impl Draft {
     fn delegate(
         &mut self,
         name: &DelegationName,
-        keys: &[Listed],
+        keys: &[Arc<PublicKey>],
         paths: &[Box<str>],
     ) -> Result<(), EditError> {
         if name.depth() != 1 {
@@ -150,7 +151,7 @@ impl Draft {
         }
         self.targets
             .keys
-            .extend(keys.iter().map(|key| (key.id(), key.clone())));
+            .extend(keys.iter().map(|key| (key.id(), Arc::clone(key))));
         self.targets_changed(&before);
         Ok(())
     }
@@ -163,7 +164,7 @@ impl Draft {
         };
         let listed = before.keys_of(delegation);
         for key in keys {
-            if !listed.iter().any(|listed| listed.key().canonical() == *key) {
+            if !listed.iter().any(|listed| listed.canonical() == *key) {
                 return Err(EditError::NoSuchKey { key: *key, role });
             }
         }
@@ -171,7 +172,7 @@ impl Draft {
             before
                 .keys
                 .get(id)
-                .is_some_and(|listed| keys.contains(&listed.key().canonical()))
+                .is_some_and(|listed| keys.contains(&listed.canonical()))
         };
         let delegations = self.targets.delegations.iter_mut();
         for delegation in delegations.filter(|delegation| delegation.name == *name) {
@@ -209,7 +210,7 @@ impl Draft {
 
     /// A rotation. With new keys `targets` is signed anew, for its present signatures count no more; the snapshot is
     /// made with every change anyway.
-    fn replace(&mut self, role: &Role, keys: &[Listed]) -> Result<(), EditError> {
+    fn replace(&mut self, role: &Role, keys: &[Arc<PublicKey>]) -> Result<(), EditError> {
         if keys.is_empty() || matches!(role, Role::Delegation(_)) {
             return Err(EditError::NoRotation { role: role.clone() });
         }

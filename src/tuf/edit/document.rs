@@ -16,68 +16,6 @@ use super::super::envelope::Envelope;
 use super::super::key::{KeyId, PublicKey};
 use super::super::{DelegationName, Error, Role};
 
-/// A key as documents list it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    keytype: Box<str>,
-    public: Box<str>,
-    key: Arc<PublicKey>,
-}
-
-impl Listed {
-    /// The key of type `keytype` whose `public` member holds `public`, not yet in base64 (§3.5).
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError`] never, for any bytes make a key; it may be one that nobody can use.
-    pub fn new(keytype: &str, public: &[u8]) -> Result<Self, FormatError> {
-        Self::decode(&listed(keytype, &BASE64_STANDARD.encode(public)))
-    }
-
-    /// Reads the key object that a server answers, whatever the order of its members (§2.5).
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError`] if it is none.
-    pub fn parse(json: &[u8]) -> Result<Self, FormatError> {
-        Self::decode(&Value::parse(json).map_err(FormatError::Json)?)
-    }
-
-    fn decode(value: &Value) -> Result<Self, FormatError> {
-        let key = Object::of(value, "keys", &["keytype", "keyval"])?;
-        let public = key.object("keyval", &["public", "private"])?.string("public")?;
-        Ok(Self {
-            keytype: key.string("keytype")?.into(),
-            public: public.into(),
-            key: Arc::new(PublicKey::decode(value)?),
-        })
-    }
-
-    fn encode(&self) -> Value {
-        listed(&self.keytype, &self.public)
-    }
-
-    /// The id under which documents list it.
-    pub fn id(&self) -> KeyId {
-        self.key.id()
-    }
-
-    /// The key itself.
-    pub fn key(&self) -> &Arc<PublicKey> {
-        &self.key
-    }
-}
-
-fn listed(keytype: &str, public: &str) -> Value {
-    object([
-        ("keytype", string(keytype)),
-        (
-            "keyval",
-            object([("private", Value::Null), ("public", string(public))]),
-        ),
-    ])
-}
-
 /// Which keys sign for a role, and how many of them must.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Signers {
@@ -106,18 +44,18 @@ impl Signers {
 }
 
 /// The keys of a document, by the id under which it lists them.
-pub(super) type Keys = BTreeMap<KeyId, Listed>;
+pub(super) type Keys = BTreeMap<KeyId, Arc<PublicKey>>;
 
 fn decode_keys(map: Object<'_>) -> Result<Keys, FormatError> {
     let keys = map.members().iter().map(|(_, value)| {
-        let key = Listed::decode(value)?;
-        Ok((key.id(), key))
+        let key = PublicKey::decode(value)?;
+        Ok((key.id(), Arc::new(key)))
     });
     keys.collect()
 }
 
 fn encode_keys(keys: &Keys) -> Value {
-    sorted(keys.iter().map(|(id, key)| (id.to_string(), key.encode())))
+    sorted(keys.iter().map(|(id, key)| (id.to_string(), key.listed())))
 }
 
 /// What a document is to be when it is signed.
@@ -159,7 +97,7 @@ impl RootDocument {
     }
 
     /// The keys of a base role.
-    pub(super) fn keys_of(&self, role: &Role) -> Vec<&Listed> {
+    pub(super) fn keys_of(&self, role: &Role) -> Vec<&Arc<PublicKey>> {
         self.signers_of(role).map_or_else(Vec::new, |signers| {
             signers.keyids.iter().filter_map(|id| self.keys.get(id)).collect()
         })
@@ -171,12 +109,13 @@ impl RootDocument {
 
     /// Gives a base role other keys. Those that no role lists any more go, except old root certificates, which the
     /// reference leaves where they are (§3.8).
-    pub(super) fn replace(&mut self, role: &Role, keys: &[Listed]) {
+    pub(super) fn replace(&mut self, role: &Role, keys: &[Arc<PublicKey>]) {
         let signers = Signers {
-            keyids: keys.iter().map(Listed::id).collect(),
+            keyids: keys.iter().map(|key| key.id()).collect(),
             threshold: 1,
         };
-        self.keys.extend(keys.iter().map(|key| (key.id(), key.clone())));
+        self.keys
+            .extend(keys.iter().map(|key| (key.id(), Arc::clone(key))));
         let old = self.roles.insert(role.as_str().into(), signers);
         let used = |id: &KeyId| self.roles.values().any(|signers| signers.keyids.contains(id));
         let gone = old.map_or_else(Vec::new, |old| old.keyids);
@@ -240,7 +179,7 @@ impl TargetsDocument {
     }
 
     /// The keys that may sign for the delegation `name`.
-    pub(super) fn keys_of(&self, delegation: &Delegated) -> Vec<&Listed> {
+    pub(super) fn keys_of(&self, delegation: &Delegated) -> Vec<&Arc<PublicKey>> {
         let ids = delegation.signers.keyids.iter();
         ids.filter_map(|id| self.keys.get(id)).collect()
     }

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use super::super::canonical::Value;
 use super::super::decode::{FormatError, Object};
 use super::super::envelope::{Envelope, sha256_of};
-use super::super::{DelegationName, Error, KeyId, Role, Seen, Verified};
-use super::document::{Delegated, Document, Listed, RootDocument, SnapshotDocument, TargetsDocument};
+use super::super::{DelegationName, Error, KeyId, PublicKey, Role, Seen, Verified};
+use super::document::{Delegated, Document, RootDocument, SnapshotDocument, TargetsDocument};
 use super::{Current, Draft};
 use crate::reference::{Digest, Gun, Tag};
 
@@ -143,7 +143,7 @@ impl Published {
     /// Until when the root's certificates are good, the first to expire first.
     pub fn certificate_expires(&self) -> Option<Timestamp> {
         let keys = self.root.keys_of(&Role::Root).into_iter();
-        keys.filter_map(|key| Some(key.key().bundle()?.leaf().not_after()))
+        keys.filter_map(|key| Some(key.bundle()?.leaf().not_after()))
             .min()
     }
 
@@ -158,7 +158,7 @@ impl Published {
     }
 
     /// The keys of a base role, as root lists them.
-    pub fn keys(&self, role: &Role) -> Vec<Listed> {
+    pub fn keys(&self, role: &Role) -> Vec<Arc<PublicKey>> {
         self.root.keys_of(role).into_iter().cloned().collect()
     }
 
@@ -171,7 +171,7 @@ impl Published {
             }
             Role::Root | Role::Targets | Role::Snapshot | Role::Timestamp => self.root.keys_of(role),
         };
-        keys.iter().map(|key| key.key().canonical()).collect()
+        keys.iter().map(|key| key.canonical()).collect()
     }
 
     /// The delegations directly below `targets`, `targets/releases` with them, in the publisher's order.
@@ -186,7 +186,7 @@ impl Published {
         let keys = self.targets.keys_of(delegation).into_iter();
         SignerKeys {
             name: delegation.name.clone(),
-            keys: keys.map(|key| key.key().canonical()).collect(),
+            keys: keys.map(|key| key.canonical()).collect(),
             threshold: delegation.signers.threshold,
             paths: delegation.paths.clone(),
             state: self.state_of(&delegation.name),
@@ -201,6 +201,11 @@ impl Published {
             (false, None) if listed => SignerState::NotLoaded,
             (false, None) => SignerState::Unpublished,
         }
+    }
+
+    /// Whether the snapshot lists a file of `role`, be it delegated or not.
+    pub fn is_listed(&self, role: &Role) -> bool {
+        self.snapshot.meta.contains_key(role.as_str())
     }
 
     /// The tags in the file of a delegation that does not verify.

@@ -9,28 +9,12 @@ use jiff::Timestamp;
 
 use super::super::canonical::Value;
 use super::super::envelope::Envelope;
-use super::super::key::PublicKey;
-use super::super::{DelegationName, Error, KeyId, Role};
-use super::document::{self, Document, Listed, TargetsDocument};
+use super::super::{DelegationName, Error, KeyId, PrivateKey, PublicKey, Role};
+use super::document::{self, Document, TargetsDocument};
 use super::{Draft, EditError};
 
 /// The largest version there is: integers beyond change their value in parsers that use doubles.
 const MAX_VERSION: u64 = (1 << 53) - 1;
-
-/// A private key, wherever it is kept.
-pub trait Sign {
-    /// The signature over `message`, and the method by which it was made (§3.7).
-    ///
-    /// # Errors
-    ///
-    /// [`SignError`] if it cannot sign.
-    fn sign(&self, message: &[u8]) -> Result<(&'static str, Vec<u8>), SignError>;
-}
-
-/// The key could not sign.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the key cannot be used to sign")]
-pub struct SignError;
 
 /// How long what is signed is good, and from when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,17 +89,17 @@ pub struct SignedFile {
 
 /// A file's keys and their threshold, as the role above lists them.
 struct Authority<'a> {
-    keys: Vec<&'a Listed>,
+    keys: Vec<&'a Arc<PublicKey>>,
     threshold: u64,
 }
 
 impl Authority<'_> {
     fn ids(&self) -> BTreeSet<KeyId> {
-        self.keys.iter().map(|key| key.key().canonical()).collect()
+        self.keys.iter().map(|key| key.canonical()).collect()
     }
 
     fn vouches(&self, role: &Role, file: &[u8]) -> Result<(), Error> {
-        let keys: Vec<Arc<PublicKey>> = self.keys.iter().map(|key| Arc::clone(key.key())).collect();
+        let keys: Vec<Arc<PublicKey>> = self.keys.iter().map(|key| Arc::clone(key)).collect();
         Envelope::parse(role, file)?
             .meets(role, &keys, self.threshold)
             .map(drop)
@@ -152,7 +136,7 @@ impl Draft {
     /// Canonical ids of the keys that sign the snapshot: whoever has one of them makes it, else the server does.
     pub fn snapshot_keys(&self) -> BTreeSet<KeyId> {
         let keys = self.root.keys_of(&Role::Snapshot).into_iter();
-        keys.map(|key| key.key().canonical()).collect()
+        keys.map(|key| key.canonical()).collect()
     }
 
     /// Signs what has changed with those of `keys` (by canonical id) that may, each role by all of them. The snapshot
@@ -161,7 +145,7 @@ impl Draft {
     /// # Errors
     ///
     /// [`EditError::Keys`] if too few are there, and others if they do not sign, or what they signed would not verify.
-    pub fn sign<K: Sign>(mut self, keys: &BTreeMap<KeyId, K>, terms: &Terms) -> Result<Signed, EditError> {
+    pub fn sign(mut self, keys: &BTreeMap<KeyId, PrivateKey>, terms: &Terms) -> Result<Signed, EditError> {
         let mut signed = Signed::default();
         for role in self.orphaned() {
             let enough = self.authorities(&role).iter().all(|authority| {
@@ -187,10 +171,10 @@ impl Draft {
         Ok(signed)
     }
 
-    fn sign_role<K: Sign>(
+    fn sign_role(
         &self,
         role: &Role,
-        keys: &BTreeMap<KeyId, K>,
+        keys: &BTreeMap<KeyId, PrivateKey>,
         terms: &Terms,
     ) -> Result<SignedFile, EditError> {
         let version = self.next_version(role)?;
@@ -200,18 +184,18 @@ impl Draft {
         let mut signers = BTreeSet::new();
         let message = document.canonical();
         for listed in authorities.iter().flat_map(|authority| &authority.keys) {
-            let canonical = listed.key().canonical();
+            let canonical = listed.canonical();
             let Some(key) = keys.get(&canonical) else {
                 continue;
             };
-            let (method, bytes) = key
+            let bytes = key
                 .sign(message.as_bytes())
                 .map_err(|source| EditError::Signature {
                     key: canonical,
                     role: role.clone(),
                     source,
                 })?;
-            signatures.insert(listed.id(), (method, bytes));
+            signatures.insert(listed.id(), (key.method(), bytes));
             signers.insert(canonical);
         }
         for authority in &authorities {

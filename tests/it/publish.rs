@@ -1,0 +1,3 @@
+//! Publishing against a server that validates what it is sent.
+
+mod edit;
