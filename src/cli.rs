@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod duration;
+mod key_flags;
 mod kube_flags;
+mod passphrase;
 mod policy_flags;
 mod serving_flags;
 mod trust;

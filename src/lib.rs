@@ -12,7 +12,7 @@
 //! | 0 | [`mod@reference`] |
 //! | 1, pure | [`tuf`], [`policy`], [`review`], [`credential`] |
 //! | 2, I/O | [`fetch`] |
-//! | 3, I/O | [`notary`], [`registry`], [`store`], [`policy_files`], [`cluster`] |
+//! | 3, I/O | [`notary`], [`registry`], [`store`], [`keystore`], [`policy_files`], [`cluster`] |
 //! | 4 | [`trust`]: one image in, a pinned digest or a refusal out |
 //! | 5 | [`admission`]: the pipeline above on one screen; [`publish`]: the other way, from a wish to signed files |
 //! | 6 | [`serve`], [`cli`] |
@@ -24,6 +24,7 @@ pub mod clock;
 pub mod cluster;
 pub mod credential;
 pub mod fetch;
+pub mod keystore;
 pub mod notary;
 pub mod policy;
 pub mod policy_files;

@@ -89,7 +89,7 @@ impl<K: Keyring> Publisher<'_, K> {
     }
 
     /// The root key to use: one serves many repositories (§7.1).
-    fn root_key(&self, wanted: Option<KeyId>, held: &[Held]) -> Result<PrivateKey, PublishError> {
+    fn root_key(&self, wanted: Option<KeyId>, held: &[Held]) -> Result<Arc<PrivateKey>, PublishError> {
         let mut roots: Vec<_> = held
             .iter()
             .filter(|key| key.role == Role::Root.as_str())
@@ -116,11 +116,12 @@ impl<K: Keyring> Publisher<'_, K> {
     }
 
     /// Makes a key and stores it.
-    pub(super) fn new_key(&self, role: &Role) -> Result<PrivateKey, PublishError> {
-        let key = PrivateKey::generate(Algorithm::EcdsaP256).map_err(|source| PublishError::Key {
+    pub(super) fn new_key(&self, role: &Role) -> Result<Arc<PrivateKey>, PublishError> {
+        let key = PrivateKey::generate(Algorithm::EcdsaP256);
+        let key = Arc::new(key.map_err(|source| PublishError::Key {
             role: role.clone(),
             source,
-        })?;
+        })?);
         self.keys.keep(&key, role, self.site.gun())?;
         Ok(key)
     }

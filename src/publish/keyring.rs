@@ -19,14 +19,14 @@ pub trait Keyring {
     /// # Errors
     ///
     /// [`KeyringError`] if it is not there or cannot be unlocked.
-    fn unlock(&self, id: &KeyId) -> Result<PrivateKey, KeyringError>;
+    fn unlock(&self, id: &KeyId) -> Result<Arc<PrivateKey>, KeyringError>;
 
     /// Keeps a new key: a root key for every repository, another for that of `gun`.
     ///
     /// # Errors
     ///
     /// [`KeyringError`] if it cannot be kept, durably.
-    fn keep(&self, key: &PrivateKey, role: &Role, gun: &Gun) -> Result<(), KeyringError>;
+    fn keep(&self, key: &Arc<PrivateKey>, role: &Role, gun: &Gun) -> Result<(), KeyringError>;
 
     /// Removes a key that nothing needs any more.
     ///

@@ -21,6 +21,8 @@ pub struct Report {
     pub conflicts: u32,
     /// Whether the repository was made.
     pub initialised: bool,
+    /// Whether it is no more.
+    pub deleted: bool,
 }
 
 /// A file that was written.
@@ -45,6 +47,14 @@ impl From<&SignedFile> for Written {
 }
 
 impl Report {
+    /// The end of a repository.
+    pub fn deleted(gun: Gun) -> Self {
+        Self {
+            deleted: true,
+            ..Self::unchanged(gun, 0)
+        }
+    }
+
     pub(super) const fn unchanged(gun: Gun, conflicts: u32) -> Self {
         Self {
             gun,
@@ -52,6 +62,7 @@ impl Report {
             warnings: Vec::new(),
             conflicts,
             initialised: false,
+            deleted: false,
         }
     }
 }

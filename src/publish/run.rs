@@ -117,7 +117,7 @@ impl<K: Keyring> Publisher<'_, K> {
     }
 
     /// Those keys at hand that the draft needs, and no others.
-    fn unlock(&self, draft: &Draft) -> Result<BTreeMap<KeyId, PrivateKey>, PublishError> {
+    fn unlock(&self, draft: &Draft) -> Result<BTreeMap<KeyId, Arc<PrivateKey>>, PublishError> {
         let held = self.held()?;
         let mut wanted: BTreeSet<KeyId> = draft.snapshot_keys();
         wanted.extend(draft.needs().into_iter().flat_map(|need| need.keys));

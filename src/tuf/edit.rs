@@ -19,7 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-pub use published::{Published, Row, SignerKeys, SignerState};
+pub use published::{Content, Published, Row, SignerKeys, SignerState};
 pub use sign::{Need, Signed, SignedFile, Terms};
 
 use super::{DelegationName, Error, KeyId, PrivateKeyError, PublicKey, Role};

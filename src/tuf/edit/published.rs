@@ -40,6 +40,17 @@ pub struct Row {
     pub roles: BTreeSet<Role>,
 }
 
+/// What one version of a targets role's file says, as text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// Digests by tag.
+    pub tags: BTreeMap<String, String>,
+    /// Keys, threshold and paths by delegation.
+    pub signers: BTreeMap<String, String>,
+    /// Whether the keys that the role has now signed it.
+    pub vouched: bool,
+}
+
 /// A delegation and who may sign for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignerKeys {
@@ -269,6 +280,55 @@ impl Published {
             }
         }
         rows.into_values().collect()
+    }
+
+    /// What `file`, a version of a role's file old or new, says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Malformed`] if it is no such file, or of another version.
+    pub fn content(&self, role: &Role, version: u64, file: &[u8]) -> Result<Content, Error> {
+        let document = TargetsDocument::read(role, file)?;
+        if document.version != version {
+            return Err(Error::Malformed {
+                role: role.clone(),
+                source: FormatError::member("version", "is another than the one asked for"),
+            });
+        }
+        let tags = document.entries().map(|(tag, (sha256, _))| {
+            let digest = Digest::sha256(sha256);
+            (tag.to_string(), digest.to_string())
+        });
+        let signers = document.delegations.iter().map(|delegation| {
+            let keys = document.keys_of(delegation).into_iter();
+            let keys: Vec<_> = keys.map(|key| key.canonical().to_string()).collect();
+            let (threshold, paths) = (delegation.signers.threshold, &delegation.paths);
+            let text = format!("keys {} threshold {threshold} paths {paths:?}", keys.join(" "));
+            (delegation.name.to_string(), text)
+        });
+        Ok(Content {
+            tags: tags.collect(),
+            signers: signers.collect(),
+            vouched: self.vouches(role, file),
+        })
+    }
+
+    fn vouches(&self, role: &Role, file: &[u8]) -> bool {
+        let (keys, threshold) = match role {
+            Role::Delegation(name) => match self.targets.delegation(name) {
+                Some(delegation) => (self.targets.keys_of(delegation), delegation.signers.threshold),
+                None => return false,
+            },
+            Role::Root | Role::Targets | Role::Snapshot | Role::Timestamp => {
+                let threshold = self
+                    .root
+                    .signers_of(role)
+                    .map_or(u64::MAX, |signers| signers.threshold);
+                (self.root.keys_of(role), threshold)
+            }
+        };
+        let keys: Vec<_> = keys.into_iter().cloned().collect();
+        Envelope::parse(role, file).is_ok_and(|envelope| envelope.meets(role, &keys, threshold).is_ok())
     }
 
     /// The digest and length that `role` has signed for `tag`.

@@ -145,7 +145,11 @@ impl Draft {
     /// # Errors
     ///
     /// [`EditError::Keys`] if too few are there, and others if they do not sign, or what they signed would not verify.
-    pub fn sign(mut self, keys: &BTreeMap<KeyId, PrivateKey>, terms: &Terms) -> Result<Signed, EditError> {
+    pub fn sign(
+        mut self,
+        keys: &BTreeMap<KeyId, Arc<PrivateKey>>,
+        terms: &Terms,
+    ) -> Result<Signed, EditError> {
         let mut signed = Signed::default();
         for role in self.orphaned() {
             let enough = self.authorities(&role).iter().all(|authority| {
@@ -174,7 +178,7 @@ impl Draft {
     fn sign_role(
         &self,
         role: &Role,
-        keys: &BTreeMap<KeyId, PrivateKey>,
+        keys: &BTreeMap<KeyId, Arc<PrivateKey>>,
         terms: &Terms,
     ) -> Result<SignedFile, EditError> {
         let version = self.next_version(role)?;

@@ -37,13 +37,13 @@ fn tag(text: &str) -> Tag {
 
 /// Keys by id.
 #[derive(Default)]
-struct Ring(BTreeMap<KeyId, PrivateKey>);
+struct Ring(BTreeMap<KeyId, Arc<PrivateKey>>);
 
 impl Ring {
     fn make(&mut self) -> Arc<PublicKey> {
         let key = PrivateKey::generate(Algorithm::EcdsaP256).unwrap();
         let public = Arc::new(key.public().clone());
-        self.0.insert(key.id(), key);
+        self.0.insert(key.id(), Arc::new(key));
         public
     }
 
