@@ -83,7 +83,7 @@ impl Passphrases {
             return Ok(key);
         }
         for _ in 0..TRIES {
-            let passphrase = ask(&format!("Passphrase for {name}: "), role)?;
+            let passphrase = ask(&format!("Passphrase for {name}: "), &elsewhere(role))?;
             match open(Some(&passphrase)) {
                 Err(KeyStoreError::Key {
                     source: KeyFileError::Passphrase,
@@ -108,7 +108,7 @@ impl Passphrases {
         if let Some(known) = self.known.get(role) {
             return Ok(known.clone());
         }
-        let passphrase = ask_twice(role)?;
+        let passphrase = ask_twice(role, &elsewhere(role))?;
         self.known.insert(role.to_owned(), passphrase.clone());
         Ok(passphrase)
     }
@@ -141,7 +141,7 @@ impl Passphrases {
 /// the old one.
 pub(super) fn new_for(role: &str, descriptor: Option<u32>) -> anyhow::Result<SecretString> {
     let Some(descriptor) = descriptor else {
-        return ask_twice(role).context("the new passphrase comes from --new-passphrase-fd or a terminal");
+        return ask_twice(role, "--new-passphrase-fd");
     };
     let passphrase = lines(descriptor)?.pop().unwrap_or_default();
     long_enough(passphrase).context("the passphrase from --new-passphrase-fd")
@@ -183,9 +183,15 @@ fn long_enough(passphrase: SecretString) -> anyhow::Result<SecretString> {
     Ok(passphrase)
 }
 
-fn ask_twice(role: &str) -> anyhow::Result<SecretString> {
+/// Where the passphrase of a key of `role` may come from without a terminal.
+fn elsewhere(role: &str) -> String {
+    let [docker, _] = variables(role);
+    format!("--passphrase-fd or the variable {docker}")
+}
+
+fn ask_twice(role: &str, elsewhere: &str) -> anyhow::Result<SecretString> {
     for _ in 0..TRIES {
-        let first = ask(&format!("New passphrase for the {role} key: "), role)?;
+        let first = ask(&format!("New passphrase for the {role} key: "), elsewhere)?;
         let first = match long_enough(first) {
             Ok(first) => first,
             Err(error) => {
@@ -193,7 +199,7 @@ fn ask_twice(role: &str) -> anyhow::Result<SecretString> {
                 continue;
             }
         };
-        let second = ask("The same once more: ", role)?;
+        let second = ask("The same once more: ", elsewhere)?;
         if first.expose_secret() == second.expose_secret() {
             return Ok(first);
         }
@@ -203,10 +209,9 @@ fn ask_twice(role: &str) -> anyhow::Result<SecretString> {
 }
 
 /// Asks at the terminal. White space around the answer is cut off, as docker and notary do.
-fn ask(prompt: &str, role: &str) -> anyhow::Result<SecretString> {
+fn ask(prompt: &str, elsewhere: &str) -> anyhow::Result<SecretString> {
     if !stdin().is_terminal() {
-        let [docker, _] = variables(role);
-        bail!("no passphrase for the {role} key: use a terminal, --passphrase-fd, or the variable {docker}");
+        bail!("there is no terminal to ask for a passphrase: give it with {elsewhere}");
     }
     let answer = Zeroizing::new(rpassword::prompt_password(prompt).context("cannot ask for a passphrase")?);
     Ok(SecretString::from(answer.trim()))

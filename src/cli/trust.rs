@@ -5,6 +5,7 @@ mod diff;
 mod image;
 mod initial_flags;
 mod inspect;
+mod key;
 mod keyring;
 mod owner;
 mod sign;
@@ -52,6 +53,8 @@ enum Command {
     Diff(Box<diff::Diff>),
     /// Deletes the trust data of repositories
     Delete(Box<owner::Delete>),
+    /// Makes, moves and lists the private keys that sign
+    Key(key::Args),
     /// Forgets what was seen of a repository, so that it may begin anew
     ///
     /// The way out when a repository was deleted and initialised again, or its server restored from a backup. From
@@ -83,6 +86,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
         Command::Inspect(args) => inspect::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Delete(args) => owner::delete(args),
+        Command::Key(args) => key::run(args),
         Command::Reset(args) => run_reset(args),
     }
 }

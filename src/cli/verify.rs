@@ -1,8 +1,7 @@
 //! `countersign verify IMAGE`.
 
 use std::collections::BTreeMap;
-use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::key_flags::docker_folder;
 use super::policy_flags::{PolicyFlags, prepare, store};
 use super::{Status, complain, duration, print};
 use crate::policy::{Demand, Mode, Requirement};
@@ -102,11 +102,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
 
 /// Docker's own configuration, if there is one.
 fn docker_config() -> Option<PathBuf> {
-    let folder = match env::var_os("DOCKER_CONFIG") {
-        Some(folder) => PathBuf::from(folder),
-        None => Path::new(&env::var_os("HOME")?).join(".docker"),
-    };
-    Some(folder.join("config.json")).filter(|path| path.exists())
+    Some(docker_folder()?.join("config.json")).filter(|path| path.exists())
 }
 
 /// Holds the image against every requirement, as the webhook does. Policies that only audit are heard, not obeyed; but

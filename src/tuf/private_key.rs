@@ -19,6 +19,7 @@ use aws_lc_rs::signature::{
 use zeroize::Zeroizing;
 
 use super::key::{KeyId, PublicKey, sha256};
+use super::pem;
 
 /// A key that can sign.
 pub struct PrivateKey {
@@ -124,6 +125,19 @@ impl PrivateKey {
     /// The public half as metadata lists it bare, without a certificate.
     pub const fn public(&self) -> &PublicKey {
         &self.public
+    }
+
+    /// The public half as PEM, with a header that names `role`, as `docker trust signer add` wants it (§7.5).
+    ///
+    /// # Errors
+    ///
+    /// [`PrivateKeyError::Unsupported`] for Ed25519, which nobody takes in that form.
+    pub fn public_pem(&self, role: &str) -> Result<String, PrivateKeyError> {
+        if matches!(self.pair, Pair::Ed25519(_)) {
+            return Err(PrivateKeyError::Unsupported);
+        }
+        let pem = pem::encode("PUBLIC KEY", &[("role", role)], self.public.public());
+        Ok(pem.to_string())
     }
 
     /// The canonical id, by which key files are named; the TUF id too, unless a certificate is put around the key.
