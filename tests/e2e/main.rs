@@ -26,6 +26,7 @@ mod admission;
 mod audit;
 mod cluster_policy;
 mod outage;
+mod publish;
 mod restart;
 mod transport;
 mod verify;
