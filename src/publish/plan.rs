@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::error::PublishError;
 use super::keyring::Keyring;
 use super::report::Report;
-use super::{Initial, Publisher};
+use super::{Effect, Initial, Publisher};
 use crate::reference::Tag;
 use crate::tuf::edit::{Change, Published, SignerKeys, SignerState};
 use crate::tuf::{DelegationName, KeyId, PublicKey, Role};
@@ -92,24 +92,37 @@ impl<K: Keyring> Publisher<'_, K> {
         paths: &[Box<str>],
         initial: &Initial,
     ) -> Result<Report, PublishError> {
-        let releases = DelegationName::releases();
-        let held = self.held()?;
-        let mut attempt = self
-            .change(|published, _| Ok(delegate(published, name, &releases, keys, paths, &held)))
-            .await;
-        if matches!(attempt, Err(PublishError::NotInitialised { .. })) {
-            let made = self.init(initial, &[]).await?;
-            if self.options.effect == super::Effect::DryRun {
-                return Ok(made);
-            }
-            attempt = self
-                .change(|published, _| Ok(delegate(published, name, &releases, keys, paths, &held)))
-                .await;
-            if let Ok(report) = &mut attempt {
-                report.initialised = true;
-            }
+        match self.delegate(name, keys, paths).await {
+            Err(PublishError::NotInitialised { .. }) => {}
+            outcome => return outcome,
         }
-        attempt
+        let made = self.init(initial, &[]).await?;
+        if self.options.effect == Effect::DryRun {
+            return Ok(made);
+        }
+        let report = self.delegate(name, keys, paths).await?;
+        Ok(Report {
+            initialised: true,
+            ..report
+        })
+    }
+
+    async fn delegate(
+        &self,
+        name: &DelegationName,
+        keys: &[Arc<PublicKey>],
+        paths: &[Box<str>],
+    ) -> Result<Report, PublishError> {
+        let held = self.held()?;
+        let mut warnings = Vec::new();
+        let report = self.change(|published, _| {
+            let (changes, concerns) = delegate(published, name, keys, paths, &held);
+            warnings = concerns;
+            Ok(changes)
+        });
+        let mut report = report.await?;
+        report.warnings.append(&mut warnings);
+        Ok(report)
     }
 
     /// Takes a signer's rights away. `targets/releases` is signed anew in the same publication by a signer who stays,
@@ -231,29 +244,38 @@ fn withdraw(
 fn delegate(
     published: &Published,
     name: &DelegationName,
-    releases: &DelegationName,
     keys: &[Arc<PublicKey>],
     paths: &[Box<str>],
     held: &BTreeSet<KeyId>,
-) -> Vec<Change> {
+) -> (Vec<Change>, Vec<String>) {
+    let ours = keys.iter().any(|key| held.contains(&key.canonical()));
+    let known = published.delegations();
     let mut changes = Vec::new();
-    for (name, paths) in [(name, paths.to_vec()), (releases, vec!["".into()])] {
+    let mut concerns = Vec::new();
+    for (name, paths) in [
+        (name.clone(), paths.to_vec()),
+        (DelegationName::releases(), vec!["".into()]),
+    ] {
+        let role = Role::Delegation(name.clone());
+        let lives = known.iter().any(|signer| signer.name == name);
         changes.push(Change::Delegate {
-            name: name.clone(),
+            name,
             keys: keys.to_vec(),
             paths,
         });
-        // What the server still lists from an earlier life of the role would not verify: it begins anew, by a signer
-        // whose key is at hand.
-        let role = Role::Delegation(name.clone());
-        let known = published.delegations();
-        let lives = known.iter().any(|signer| signer.name == *name);
-        let ours = keys.iter().any(|key| held.contains(&key.canonical()));
-        if !lives && published.is_listed(&role) && ours {
-            changes.push(Change::Resign { role });
+        // The server may still list a file from an earlier life of the role, signed by these very keys (T49).
+        if !lives && published.is_listed(&role) {
+            if ours {
+                changes.push(Change::Resign { role });
+            } else {
+                concerns.push(format!(
+                    "{role} was delegated before, and the server still has its file: whatever these keys signed in it \
+                     then counts again; have the signer look through it and revoke what should not"
+                ));
+            }
         }
     }
-    changes
+    (changes, concerns)
 }
 
 fn undelegate(
