@@ -1,7 +1,5 @@
 //! Why nothing was published, or not as it should be.
 
-use jiff::Timestamp;
-
 use super::KeyringError;
 use crate::notary::PushError;
 use crate::reference::{Gun, Tag};
@@ -169,12 +167,6 @@ pub enum PublishError {
     /// What was seen cannot be remembered or forgotten.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The deadline came first.
-    #[error("nothing could be published before {at}, for others published all the time")]
-    Crowded {
-        /// When the last attempt ended.
-        at: Timestamp,
-    },
 }
 
 fn listed(roles: &[Role]) -> String {
@@ -198,7 +190,7 @@ impl PublishError {
                 | PushError::Absent { .. }
                 | PushError::Key { .. } => false,
             },
-            Self::Unconfirmed { .. } | Self::Store(_) | Self::Crowded { .. } => true,
+            Self::Unconfirmed { .. } | Self::Store(_) => true,
             Self::NotInitialised { .. }
             | Self::Initialised { .. }
             | Self::Unanchored { .. }

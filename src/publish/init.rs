@@ -1,5 +1,6 @@
 //! A repository's beginning (notary-v1 §7.9).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -66,10 +67,10 @@ impl<K: Keyring> Publisher<'_, K> {
                 role: Role::Root,
                 source,
             })?;
-        let targets = self.own_key(&Role::Targets, &held)?;
+        let targets = self.own_key(&Role::Targets, &held, &BTreeSet::new())?;
         let snapshot = match initial.snapshot {
             SnapshotBy::Server => self.server_key(&Role::Snapshot, deadline).await?,
-            SnapshotBy::Publisher => self.own_key(&Role::Snapshot, &held)?,
+            SnapshotBy::Publisher => self.own_key(&Role::Snapshot, &held, &BTreeSet::new())?,
         };
         let timestamp = self.server_key(&Role::Timestamp, deadline).await?;
         let mut draft = Draft::initial(&[Arc::new(certificate)], &targets, &snapshot, &timestamp);
@@ -82,7 +83,9 @@ impl<K: Keyring> Publisher<'_, K> {
             })?;
         }
         let signed = self.sign(draft, now)?;
-        self.upload(&signed, deadline).await?;
+        self.upload(&signed, deadline)
+            .await
+            .map_err(|error| self.told(error))?;
         let mut report = self.confirm(&signed, 0).await?;
         report.initialised = true;
         Ok(report)
@@ -102,12 +105,17 @@ impl<K: Keyring> Publisher<'_, K> {
         }
     }
 
-    /// A key of this repository that is at hand from an attempt before, or a new one.
-    fn own_key(&self, role: &Role, held: &[Held]) -> Result<Arc<PublicKey>, PublishError> {
+    /// A key of this repository that is at hand from an attempt before, and not among `used`; or a new one.
+    pub(super) fn own_key(
+        &self,
+        role: &Role,
+        held: &[Held],
+        used: &BTreeSet<KeyId>,
+    ) -> Result<Arc<PublicKey>, PublishError> {
         let gun = self.site.gun().as_str();
-        let kept = held
-            .iter()
-            .find(|key| key.role == role.as_str() && key.gun.as_deref() == Some(gun));
+        let kept = held.iter().find(|key| {
+            key.role == role.as_str() && key.gun.as_deref() == Some(gun) && !used.contains(&key.id)
+        });
         let key = match kept {
             Some(kept) => self.keys.unlock(&kept.id)?,
             None => self.new_key(role)?,

@@ -98,8 +98,9 @@ impl<K: Keyring> Publisher<'_, K> {
                 self.certificates([id].into()).map(Some)
             }
             Rotation::Targets | Rotation::OwnSnapshot => {
-                let key = self.new_key(&rotation.role())?;
-                Ok(Some(vec![Arc::new(key.public().clone())]))
+                let role = rotation.role();
+                let key = self.own_key(&role, &self.keys.held()?, &before.key_ids(&role))?;
+                Ok(Some(vec![key]))
             }
             Rotation::ServerSnapshot | Rotation::Timestamp => {
                 let role = rotation.role();

@@ -11,6 +11,7 @@ use super::error::PublishError;
 use super::keyring::Keyring;
 use super::report::{Report, Written, expiring};
 use super::{Anchor, Effect, Progress, Publisher};
+use crate::notary::PushError;
 use crate::trust::{Setback, Site, present};
 use crate::tuf::edit::{Change, Draft, Published, Signed};
 use crate::tuf::{self, KeyId, Pin, PrivateKey, Purpose, Role, State, Verified};
@@ -18,6 +19,8 @@ use crate::tuf::{self, KeyId, Pin, PrivateKey, Purpose, Role, State, Verified};
 /// Attempts at one change. With others who publish as fast as the server takes it, each attempt succeeds with one
 /// chance in so many publishers; a dozen suffice for half a dozen of them.
 const ATTEMPTS: u32 = 12;
+/// Attempts where the server does not answer: it may have taken the change, which the next look tells.
+const ATTEMPTS_UNANSWERED: u32 = 3;
 /// The first pause between attempts, without jitter; later ones double up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -55,15 +58,30 @@ impl<K: Keyring> Publisher<'_, K> {
             }
             match self.upload(&signed, deadline).await {
                 Ok(()) => return self.confirm(&signed, conflicts).await,
-                Err(PublishError::Push { source, .. })
-                    if source.is_worth_another_try() && conflicts + 1 < ATTEMPTS =>
-                {
+                Err(PublishError::Push { source, .. }) if conflicts + 1 < attempts(&source) => {
                     conflicts += 1;
                     (self.progress)(Progress::Again(conflicts));
                     sleep(pause(conflicts)).await;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.told(error)),
             }
+        }
+    }
+
+    /// After an upload without an answer nobody knows what came of it.
+    pub(super) fn told(&self, error: PublishError) -> PublishError {
+        match error {
+            PublishError::Push {
+                source: PushError::Fetch(source),
+                gun,
+            } if source.is_outage() => PublishError::Unconfirmed {
+                gun: gun.clone(),
+                source: Box::new(PublishError::Push {
+                    source: PushError::Fetch(source),
+                    gun,
+                }),
+            },
+            error => error,
         }
     }
 
@@ -147,7 +165,12 @@ impl<K: Keyring> Publisher<'_, K> {
         (self.progress)(Progress::Confirming);
         let (now, gun) = (present()?, self.site.gun());
         let deadline = Instant::now() + self.options.timeout;
-        let verified = match self.site.look(Purpose::Trust, now, deadline).await {
+        let uploaded = signed.files.iter().filter_map(|file| match &file.role {
+            Role::Delegation(name) => Some(name.clone()),
+            Role::Root | Role::Targets | Role::Snapshot | Role::Timestamp => None,
+        });
+        let site = self.site.needing(uploaded);
+        let verified = match site.look(Purpose::Trust, now, deadline).await {
             Ok(verified) => verified,
             Err(source @ Setback::Untrusted(_)) => {
                 return Err(PublishError::Unverified {
@@ -255,6 +278,15 @@ pub async fn look(site: &Site, timeout: Duration) -> Result<(Published, Timestam
     }
 }
 
+/// How often an upload that failed like this is tried at most.
+fn attempts(failure: &PushError) -> u32 {
+    match failure {
+        PushError::Conflict { .. } => ATTEMPTS,
+        failure if failure.is_worth_another_try() => ATTEMPTS_UNANSWERED,
+        _ => 1,
+    }
+}
+
 /// Whether the server has what was sent, or something later, which was made on top of it.
 fn is_served(state: &State, role: &Role, version: u64, sha256: &[u8; 32]) -> bool {
     if *role == Role::Root {
@@ -263,8 +295,7 @@ fn is_served(state: &State, role: &Role, version: u64, sha256: &[u8; 32]) -> boo
     match state.seen.get(role) {
         Some(seen) if seen.version == version => seen.sha256 == *sha256,
         Some(seen) => seen.version > version,
-        // A delegation that nobody asked for was not looked at.
-        None => matches!(role, Role::Delegation(_)),
+        None => false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! A repository where it is published: on its trust server, with the memory of what was seen there.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use crate::policy;
 use crate::reference::Gun;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
-use crate::tuf::{Answer, Error, Form, Limits, Pin, Purpose, Request, Role, Task, Verified};
+use crate::tuf::{Answer, DelegationName, Error, Form, Limits, Pin, Purpose, Request, Role, Task, Verified};
 
 /// Every place where one publisher's repositories are: trust servers, their memory, and the anchor.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ impl Sites {
             gun: gun.clone(),
             connection: self.servers.of(&self.notary.policy, gun)?,
             notary: self.notary.clone(),
+            needed: BTreeSet::new(),
             store: Arc::clone(&self.store),
         })
     }
@@ -65,6 +67,7 @@ pub struct Site {
     gun: Gun,
     connection: Arc<Connection>,
     notary: Notary,
+    needed: BTreeSet<DelegationName>,
     store: Arc<Store>,
 }
 
@@ -84,6 +87,14 @@ impl Site {
     pub fn pinned(&self, pin: Pin) -> Self {
         let mut site = self.clone();
         site.notary.pin = Arc::new(pin);
+        site
+    }
+
+    /// The same, but the files of these delegations must verify too.
+    #[must_use]
+    pub fn needing(&self, delegations: impl IntoIterator<Item = DelegationName>) -> Self {
+        let mut site = self.clone();
+        site.needed.extend(delegations);
         site
     }
 
@@ -137,7 +148,7 @@ impl Site {
         let task = Task {
             gun: self.gun.clone(),
             pin: Arc::clone(&self.notary.pin),
-            signers: self.notary.signers(),
+            signers: self.needed.clone(),
             attribution: true,
             purpose,
             limits: Limits::default(),

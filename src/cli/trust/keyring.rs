@@ -1,6 +1,6 @@
 //! The key store and its passphrases, as publishing needs keys.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub(super) struct Keys {
     store: KeyStore,
     passphrases: RefCell<Passphrases>,
     open: RefCell<BTreeMap<KeyId, Arc<PrivateKey>>>,
+    /// Whether what is odd about the store was told.
+    told: Cell<bool>,
 }
 
 impl Keys {
@@ -25,6 +27,7 @@ impl Keys {
             store: flags.store()?,
             passphrases: RefCell::new(flags.passphrases()?),
             open: RefCell::default(),
+            told: Cell::new(false),
         })
     }
 
@@ -56,7 +59,12 @@ impl Keys {
 
 impl Keyring for Keys {
     fn held(&self) -> Result<Vec<Held>, KeyringError> {
-        let listing = listing(&self.store).map_err(failed("the key store cannot be read"))?;
+        let listing = if self.told.replace(true) {
+            self.store.list().map_err(anyhow::Error::from)
+        } else {
+            listing(&self.store)
+        };
+        let listing = listing.map_err(failed("the key store cannot be read"))?;
         let keys = listing.keys.iter().map(|entry| Held {
             id: entry.id,
             role: entry.role().unwrap_or_default().to_owned(),
