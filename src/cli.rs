@@ -33,7 +33,7 @@ enum Command {
     /// Exits with 0 if it is trusted, 1 if not, 2 on wrong usage or configuration, 3 if that could not be found out.
     Verify(Box<verify::Args>),
     /// Signs: looks after keys, and after what is remembered of repositories.
-    Trust(trust::Args),
+    Trust(Box<trust::Args>),
     /// Prints the custom resource definitions of the policies, for kubectl apply.
     Crds,
 }

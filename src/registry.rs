@@ -90,13 +90,6 @@ pub enum RegistryError {
     },
 }
 
-impl RegistryError {
-    /// Whether asking again may help.
-    pub fn is_outage(&self) -> bool {
-        matches!(self, Self::Fetch(error) if error.is_outage())
-    }
-}
-
 /// One registry.
 pub struct Registry {
     host: Host,

@@ -157,7 +157,8 @@ impl Request {
             response.status,
             StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
         );
-        if !secure || (!self.ask.repeatable() && !(stays && repeats)) {
+        let may_follow = self.ask.repeatable() || stays && repeats;
+        if !secure || !may_follow {
             return Err(response.refusal());
         }
         let mut next = self.clone();

@@ -93,11 +93,6 @@ impl PushError {
             | Self::Key { .. } => false,
         }
     }
-
-    /// Whether it could not be found out what the server makes of the change.
-    pub fn is_outage(&self) -> bool {
-        matches!(self, Self::Conflict { .. }) || matches!(self, Self::Fetch(error) if error.is_outage())
-    }
 }
 
 fn said(code: &str, message: &str) -> String {
@@ -189,13 +184,18 @@ impl Problem {
         }
     }
 
+    /// The text at a JSON pointer into the detail.
+    fn detail(&self, pointer: &str) -> Option<&str> {
+        self.detail.pointer(pointer)?.as_str()
+    }
+
     fn misses_snapshot(&self) -> bool {
-        self.detail["Name"] == "ErrBadHierarchy" && self.detail["Error"]["Missing"] == "snapshot"
+        self.detail("/Name") == Some("ErrBadHierarchy") && self.detail("/Error/Missing") == Some("snapshot")
     }
 
     /// What the server says, its reason behind it, on one line and not for ever: it is another's text.
     fn told(&self) -> String {
-        let reason = self.detail["Error"]["Msg"].as_str();
+        let reason = self.detail("/Error/Msg");
         let text = match reason.or(self.detail.as_str()) {
             Some(reason) => format!("{} {reason}", self.message),
             None => self.message.clone(),

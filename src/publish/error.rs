@@ -158,9 +158,6 @@ pub enum PublishError {
         #[source]
         source: PrivateKeyError,
     },
-    /// No root key, and in a dry run none is made.
-    #[error("there is no root key yet: a dry run makes none")]
-    NoRootKey,
     /// The key store did not do as it was told.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
@@ -204,7 +201,6 @@ impl PublishError {
             | Self::Altered { .. }
             | Self::OwnKey { .. }
             | Self::Key { .. }
-            | Self::NoRootKey
             | Self::Keyring(_) => false,
         }
     }
@@ -213,7 +209,7 @@ impl PublishError {
     pub const fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::Unanchored { .. } | Self::Keyring(_) | Self::Key { .. } | Self::NoRootKey
+            Self::Unanchored { .. } | Self::Keyring(_) | Self::Key { .. }
         )
     }
 }

@@ -85,7 +85,7 @@ impl<K: Keyring> Publisher<'_, K> {
         let signed = self.sign(draft, now)?;
         self.upload(&signed, deadline)
             .await
-            .map_err(|error| self.told(error))?;
+            .map_err(|failure| self.not_published(failure))?;
         let mut report = self.confirm(&signed, 0).await?;
         report.initialised = true;
         Ok(report)

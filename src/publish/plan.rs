@@ -58,12 +58,11 @@ impl<K: Keyring> Publisher<'_, K> {
         let mut warnings = Vec::new();
         let report = self.change(|published, conflicts| {
             let all: BTreeSet<Tag>;
-            let tags: Vec<&Tag> = match tags {
-                Some(tags) => tags.iter().collect(),
-                None => {
-                    all = published.rows().into_iter().map(|row| row.tag).collect();
-                    all.iter().collect()
-                }
+            let tags: Vec<&Tag> = if let Some(tags) = tags {
+                tags.iter().collect()
+            } else {
+                all = published.rows().into_iter().map(|row| row.tag).collect();
+                all.iter().collect()
             };
             warnings.clear();
             let mut changes = Vec::new();

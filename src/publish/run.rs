@@ -58,30 +58,31 @@ impl<K: Keyring> Publisher<'_, K> {
             }
             match self.upload(&signed, deadline).await {
                 Ok(()) => return self.confirm(&signed, conflicts).await,
-                Err(PublishError::Push { source, .. }) if conflicts + 1 < attempts(&source) => {
+                Err(failure) if conflicts + 1 < attempts(&failure) => {
                     conflicts += 1;
                     (self.progress)(Progress::Again(conflicts));
                     sleep(pause(conflicts)).await;
                 }
-                Err(error) => return Err(self.told(error)),
+                Err(failure) => return Err(self.not_published(failure)),
             }
         }
     }
 
-    /// After an upload without an answer nobody knows what came of it.
-    pub(super) fn told(&self, error: PublishError) -> PublishError {
-        match error {
-            PublishError::Push {
-                source: PushError::Fetch(source),
+    /// What a failed upload comes to: after one without an answer nobody knows what came of it.
+    pub(super) fn not_published(&self, source: PushError) -> PublishError {
+        let gun = self.site.gun().clone();
+        let unanswered = matches!(&source, PushError::Fetch(error) if error.is_outage());
+        let failure = PublishError::Push {
+            gun: gun.clone(),
+            source,
+        };
+        if unanswered {
+            PublishError::Unconfirmed {
                 gun,
-            } if source.is_outage() => PublishError::Unconfirmed {
-                gun: gun.clone(),
-                source: Box::new(PublishError::Push {
-                    source: PushError::Fetch(source),
-                    gun,
-                }),
-            },
-            error => error,
+                source: Box::new(failure),
+            }
+        } else {
+            failure
         }
     }
 
@@ -145,19 +146,17 @@ impl<K: Keyring> Publisher<'_, K> {
         keys.collect()
     }
 
-    pub(super) async fn upload(&self, signed: &Signed, deadline: Instant) -> Result<(), PublishError> {
+    pub(super) async fn upload(&self, signed: &Signed, deadline: Instant) -> Result<(), PushError> {
         (self.progress)(Progress::Uploading);
         let files: Vec<_> = signed
             .files
             .iter()
             .map(|file| (file.role.clone(), file.bytes.clone()))
             .collect();
-        let gun = self.site.gun();
-        let uploaded = self.site.server().publish(gun, &files, deadline).await;
-        uploaded.map_err(|source| PublishError::Push {
-            gun: gun.clone(),
-            source,
-        })
+        self.site
+            .server()
+            .publish(self.site.gun(), &files, deadline)
+            .await
     }
 
     /// Verifies what was published, as everybody else will.
@@ -280,10 +279,12 @@ pub async fn look(site: &Site, timeout: Duration) -> Result<(Published, Timestam
 
 /// How often an upload that failed like this is tried at most.
 fn attempts(failure: &PushError) -> u32 {
-    match failure {
-        PushError::Conflict { .. } => ATTEMPTS,
-        failure if failure.is_worth_another_try() => ATTEMPTS_UNANSWERED,
-        _ => 1,
+    if matches!(failure, PushError::Conflict { .. }) {
+        ATTEMPTS
+    } else if failure.is_worth_another_try() {
+        ATTEMPTS_UNANSWERED
+    } else {
+        1
     }
 }
 

@@ -3,6 +3,7 @@
 //! are verified and bytes re-serialised by other libraries.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -12,6 +13,7 @@ use serde_json::{Map, Value, json};
 use x509_cert::der::{DecodePem as _, Encode as _};
 
 use crate::repo::{Files, Key};
+use crate::trust_server::{self, Logged, TrustServer};
 
 /// When what this server signs ends.
 const EXPIRES: &str = "2090-01-01T00:00:00Z";
@@ -26,6 +28,91 @@ pub struct Ledger {
     pub keys: BTreeMap<&'static str, Vec<Key>>,
     meta: Map<String, Value>,
     next_key: u8,
+}
+
+/// Repositories on a server, by GUN.
+#[derive(Clone, Default)]
+pub struct Ledgers(Arc<Mutex<BTreeMap<String, Kept>>>);
+
+struct Kept {
+    ledger: Ledger,
+    /// How many publications are taken without an answer.
+    lost: usize,
+}
+
+impl Ledgers {
+    /// Has `server` take publications of `gun`.
+    pub fn open(&self, server: &TrustServer, gun: &str) {
+        let kept = Kept {
+            ledger: Ledger::new(),
+            lost: 0,
+        };
+        self.0.lock().unwrap().insert(gun.to_owned(), kept);
+        let all = self.clone();
+        server.ask_first(move |request| all.answer(request));
+    }
+
+    /// What the server holds of a repository.
+    pub fn of<T>(&self, gun: &str, look: impl FnOnce(&mut Ledger) -> T) -> T {
+        look(&mut self.0.lock().unwrap().get_mut(gun).unwrap().ledger)
+    }
+
+    /// Takes so many publications without ever saying so.
+    pub fn lose_answers(&self, gun: &str, times: usize) {
+        self.0.lock().unwrap().get_mut(gun).unwrap().lost = times;
+    }
+
+    fn answer(&self, request: &Logged) -> Option<trust_server::Kept> {
+        let path = request.target.split('?').next().unwrap();
+        let (gun, name) = path.strip_prefix("/v2/")?.split_once("/_trust/tuf/")?;
+        let mut all = self.0.lock().unwrap();
+        let Kept { ledger, lost } = all.get_mut(gun)?;
+        let reply = |status, body: String| Some(trust_server::Kept::Reply(status, body.into()));
+        match (request.method.as_str(), name) {
+            ("POST", "") => match ledger.publish(&parts(&request.body)) {
+                Ok(()) if *lost > 0 => {
+                    *lost -= 1;
+                    Some(trust_server::Kept::Lost)
+                }
+                Ok(()) => reply(200, String::new()),
+                Err((status, code, detail)) => {
+                    let errors = json!({"errors": [{"code": code, "message": "m", "detail": detail}]});
+                    reply(status, errors.to_string())
+                }
+            },
+            ("DELETE", "") => {
+                *ledger = Ledger::new();
+                reply(200, String::new())
+            }
+            (method, "snapshot.key" | "timestamp.key") => {
+                let role = if name == "snapshot.key" {
+                    "snapshot"
+                } else {
+                    "timestamp"
+                };
+                if method == "POST" {
+                    ledger.rotate(role);
+                }
+                reply(200, ledger.key(role))
+            }
+            _ => match ledger.files.0.get(name) {
+                Some(raw) => reply(200, String::from_utf8(raw.clone()).unwrap()),
+                None => reply(404, r#"{"errors":[{"code":"METADATA_NOT_FOUND"}]}"#.to_owned()),
+            },
+        }
+    }
+}
+
+/// The files of an upload, by the role that their `filename` is.
+fn parts(body: &str) -> Vec<(String, Vec<u8>)> {
+    let boundary = body.lines().next().unwrap();
+    let parts = body.split(boundary).filter_map(|part| {
+        let (head, rest) = part.split_once("\r\n\r\n")?;
+        let role = head.split("filename=\"").nth(1)?.split('"').next()?;
+        let file = rest.strip_suffix("\r\n")?;
+        Some((role.to_owned(), file.as_bytes().to_vec()))
+    });
+    parts.collect()
 }
 
 /// Status, code and detail of a refusal.

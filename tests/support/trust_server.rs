@@ -34,8 +34,6 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::ledger::Ledger;
-
 /// What the server wants before it serves metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Wants {
@@ -93,6 +91,16 @@ pub(crate) struct Logged {
     /// Its body.
     pub(crate) body: String,
 }
+
+/// What somebody else says the answer to a request is.
+pub(crate) enum Kept {
+    /// This status and body.
+    Reply(u16, Bytes),
+    /// It gets lost on the way.
+    Lost,
+}
+
+type Keeper = Arc<dyn Fn(&Logged) -> Option<Kept> + Send + Sync>;
 
 /// How to start one.
 #[derive(Default)]
@@ -231,20 +239,9 @@ impl TrustServer {
             .push((suffix.to_owned(), fault, times));
     }
 
-    /// Takes publications of `gun` from now on, as a trust server does.
-    pub(crate) fn take_publications_of(&self, gun: &str) {
-        let ledger = (Ledger::new(), 0);
-        self.state.ledgers.lock().unwrap().insert(gun.to_owned(), ledger);
-    }
-
-    /// What it holds of a repository whose publications it takes.
-    pub(crate) fn ledger<T>(&self, gun: &str, look: impl FnOnce(&mut Ledger) -> T) -> T {
-        look(&mut self.state.ledgers.lock().unwrap().get_mut(gun).unwrap().0)
-    }
-
-    /// Takes so many publications without ever saying so.
-    pub(crate) fn lose_answers(&self, gun: &str, times: usize) {
-        self.state.ledgers.lock().unwrap().get_mut(gun).unwrap().1 = times;
+    /// Asks `keeper` first what the answer to a request is, if it has one.
+    pub(crate) fn ask_first(&self, keeper: impl Fn(&Logged) -> Option<Kept> + Send + Sync + 'static) {
+        *self.state.keeper.lock().unwrap() = Some(Arc::new(keeper));
     }
 
     /// Ends all misbehaviour.
@@ -300,8 +297,7 @@ struct Behaviour {
     barrier: Mutex<Option<Arc<Barrier>>>,
     log: Mutex<Vec<Logged>>,
     connections: AtomicUsize,
-    /// Repositories whose publications are taken, and how many answers to these get lost.
-    ledgers: Mutex<BTreeMap<String, (Ledger, usize)>>,
+    keeper: Mutex<Option<Keeper>>,
 }
 
 async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc<Behaviour>) {
@@ -359,11 +355,14 @@ async fn answer(State(state): State<Arc<Behaviour>>, request: Request) -> Respon
     if path == "/v2/" {
         return reply(StatusCode::OK, "{}".into());
     }
-    if let Some(kept) = state.kept(&logged, &path) {
-        return kept.unwrap_or_else(|| {
+    let keeper = state.keeper.lock().unwrap().clone();
+    match keeper.and_then(|keeper| keeper(&logged)) {
+        Some(Kept::Reply(status, body)) => return reply(StatusCode::from_u16(status).unwrap(), body),
+        Some(Kept::Lost) => {
             let cut = [Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset))];
-            Response::new(Body::from_stream(stream::iter(cut)))
-        });
+            return Response::new(Body::from_stream(stream::iter(cut)));
+        }
+        None => {}
     }
     let found = state.files.lock().unwrap().get(&path).cloned();
     match found {
@@ -377,52 +376,6 @@ async fn answer(State(state): State<Arc<Behaviour>>, request: Request) -> Respon
 }
 
 impl Behaviour {
-    /// The answer about a repository whose publications are taken; the inner `None` is one that gets lost.
-    fn kept(&self, request: &Logged, path: &str) -> Option<Option<Response>> {
-        let (gun, name) = path.strip_prefix("/v2/")?.split_once("/_trust/tuf/")?;
-        let mut ledgers = self.ledgers.lock().unwrap();
-        let (ledger, lost) = ledgers.get_mut(gun)?;
-        let role = match name {
-            "snapshot.key" => "snapshot",
-            _ => "timestamp",
-        };
-        let response = match (&request.method, name) {
-            (&Method::POST, "") => {
-                let taken = ledger.publish(&parts(&request.body));
-                if taken.is_ok() && *lost > 0 {
-                    *lost -= 1;
-                    return Some(None);
-                }
-                match taken {
-                    Ok(()) => reply(StatusCode::OK, Bytes::new()),
-                    Err((status, code, detail)) => {
-                        let body =
-                            serde_json::json!({"errors": [{"code": code, "message": "m", "detail": detail}]});
-                        reply(StatusCode::from_u16(status).unwrap(), body.to_string().into())
-                    }
-                }
-            }
-            (&Method::DELETE, "") => {
-                *ledger = Ledger::new();
-                reply(StatusCode::OK, Bytes::new())
-            }
-            (method, "snapshot.key" | "timestamp.key") => {
-                if method == Method::POST {
-                    ledger.rotate(role);
-                }
-                reply(StatusCode::OK, ledger.key(role).into())
-            }
-            _ => match ledger.files.0.get(name) {
-                Some(raw) => reply(StatusCode::OK, raw.clone().into()),
-                None => reply(
-                    StatusCode::NOT_FOUND,
-                    r#"{"errors":[{"code":"METADATA_NOT_FOUND"}]}"#.into(),
-                ),
-            },
-        };
-        Some(Some(response))
-    }
-
     fn fault(&self, path: &str) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap();
         let (_, fault, left) = faults
@@ -483,18 +436,6 @@ impl Behaviour {
         let body = serde_json::json!({ "token": token, "expires_in": self.expires_in });
         reply(StatusCode::OK, body.to_string().into())
     }
-}
-
-/// The files of an upload, by the role that their `filename` is.
-fn parts(body: &str) -> Vec<(String, Vec<u8>)> {
-    let boundary = body.lines().next().unwrap();
-    let parts = body.split(boundary).filter_map(|part| {
-        let (head, rest) = part.split_once("\r\n\r\n")?;
-        let role = head.split("filename=\"").nth(1)?.split('"').next()?;
-        let file = rest.strip_suffix("\r\n")?;
-        Some((role.to_owned(), file.as_bytes().to_vec()))
-    });
-    parts.collect()
 }
 
 async fn misbehave(fault: Fault) -> Response {

@@ -41,7 +41,7 @@ impl<'a> Desk<'a> {
     pub(super) fn each<'g>(
         &self,
         guns: impl IntoIterator<Item = &'g Gun>,
-        work: impl AsyncFn(&Publisher<'_, Keys>, &Gun) -> Result<Report, PublishError>,
+        work: &impl AsyncFn(&Publisher<'_, Keys>, &Gun) -> Result<Report, PublishError>,
     ) -> anyhow::Result<Status> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -150,19 +150,19 @@ impl ProgressLine {
             Progress::Again(times) => format!("another publisher was faster ({times}) …"),
             Progress::Confirming => "verifying what was published …".to_owned(),
         };
-        self.write(&format!("\r\x1b[K{}: {words}", self.gun));
+        write(&format!("\r\x1b[K{}: {words}", self.gun));
         self.shown.set(true);
     }
 
     fn clear(&self) {
         if self.shown.take() {
-            self.write("\r\x1b[K");
+            write("\r\x1b[K");
         }
     }
+}
 
-    fn write(&self, text: &str) {
-        let mut err = std::io::stderr().lock();
-        // With standard error gone there is nobody left to tell.
-        let _gone = err.write_all(text.as_bytes()).and_then(|()| err.flush());
-    }
+fn write(text: &str) {
+    let mut err = std::io::stderr().lock();
+    // With standard error gone there is nobody left to tell.
+    let _gone = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }

@@ -51,7 +51,8 @@ struct Inspected {
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct SignedTag {
-    signed_tag: String,
+    #[serde(rename = "SignedTag")]
+    tag: String,
     /// Hexadecimal digits, without the algorithm.
     digest: String,
     signers: Vec<String>,
@@ -194,7 +195,7 @@ impl Inspected {
         let rows = self
             .signed_tags
             .iter()
-            .map(|row| [row.signed_tag.clone(), row.digest.clone(), row.signers.join(", ")]);
+            .map(|row| [row.tag.clone(), row.digest.clone(), row.signers.join(", ")]);
         text += &columns(["SIGNED TAG", "DIGEST", "SIGNERS"], rows.collect());
         let keyed = self.signers.iter().chain(&self.administrative_keys);
         let rows: Vec<_> = keyed
@@ -219,7 +220,7 @@ impl SignedTag {
             signers.push("Repo Admin".to_owned());
         }
         Self {
-            signed_tag: row.tag.to_string(),
+            tag: row.tag.to_string(),
             digest: hex::encode(row.digest.bytes()),
             signers,
         }
@@ -319,7 +320,7 @@ mod tests {
         let found = [Inspected {
             name: "app".to_owned(),
             signed_tags: vec![SignedTag {
-                signed_tag: "1.0".to_owned(),
+                tag: "1.0".to_owned(),
                 digest: "ab".to_owned(),
                 signers: vec!["alice".to_owned()],
             }],

@@ -34,7 +34,7 @@ pub(super) fn init(args: &Init) -> anyhow::Result<Status> {
     let guns = repositories(&args.repositories)?;
     let desk = Desk::new(&args.site, &args.publishing, Keys::new(&args.keys)?, false)?;
     let initial = args.initial.initial();
-    desk.each(&guns, async |publisher, _| publisher.init(&initial, &[]).await)
+    desk.each(&guns, &async |publisher, _| publisher.init(&initial, &[]).await)
 }
 
 fn repositories(texts: &[String]) -> anyhow::Result<Vec<Gun>> {
@@ -106,7 +106,7 @@ pub(super) fn rotate(args: &Rotate) -> anyhow::Result<Status> {
     let rotation = args.rotation()?;
     let guns = repositories(&args.repositories)?;
     let desk = Desk::new(&args.site, &args.publishing, Keys::new(&args.keys)?, false)?;
-    desk.each(&guns, async |publisher, _| publisher.rotate(rotation).await)
+    desk.each(&guns, &async |publisher, _| publisher.rotate(rotation).await)
 }
 
 /// Arguments of `trust witness`.
@@ -139,7 +139,7 @@ pub(super) fn witness(args: &Witness) -> anyhow::Result<Status> {
         (false, false) => How::Renew,
     };
     let desk = Desk::new(&args.site, &args.publishing, Keys::new(&args.keys)?, false)?;
-    desk.each([&gun], async |publisher, _| {
+    desk.each([&gun], &async |publisher, _| {
         publisher.witness(&args.roles, how).await
     })
 }
@@ -170,7 +170,7 @@ pub(super) fn delete(args: &Delete) -> anyhow::Result<Status> {
         );
     }
     let desk = Desk::new(&args.site, &args.publishing, Keys::new(&args.keys)?, false)?;
-    desk.each(&guns, async |publisher, gun| {
+    desk.each(&guns, &async |publisher, gun| {
         publisher.delete().await.map(|()| Report::deleted(gun.clone()))
     })
 }

@@ -82,7 +82,7 @@ pub(super) fn sign(args: &Sign) -> anyhow::Result<Status> {
     let guns: Vec<_> = grouped.iter().map(|(gun, _)| gun).collect();
     let desk = Desk::new(&args.site, &args.publishing, Keys::new(&args.keys)?, false)?;
     let initial = args.initial.initial();
-    desk.each(guns, async |publisher, gun| {
+    desk.each(guns, &async |publisher, gun| {
         let tags = wanted.get(gun).map_or(&[][..], Vec::as_slice);
         publisher.sign_tags(tags, &initial).await
     })
@@ -96,17 +96,16 @@ fn resolve(args: &Sign, images: &[Tagged]) -> Result<HashMap<Gun, Vec<Signing>>,
         .map_err(|error| Err(error.into()))?;
     let mut wanted: HashMap<Gun, Vec<Signing>> = HashMap::new();
     for image in images {
-        let manifest = match (&image.digest, args.size) {
-            (Some(digest), Some(size)) => Manifest {
+        let manifest = if let (Some(digest), Some(size)) = (&image.digest, args.size) {
+            Manifest {
                 digest: digest.clone(),
                 size,
                 media_type: "as told".to_owned(),
-            },
-            (Some(_) | None, _) => {
-                let config = registry_config(args).map_err(Err)?;
-                let found = runtime.block_on(manifest(image, &config, args.site.timeout()));
-                found.map_err(|error| Ok(refuse(&error)))?
             }
+        } else {
+            let config = registry_config(args).map_err(Err)?;
+            let found = runtime.block_on(manifest(image, &config, args.site.timeout()));
+            found.map_err(|error| Ok(refuse(&error)))?
         };
         let signing = signing(image, &manifest).map_err(Err)?;
         complain(&format!(
@@ -175,7 +174,10 @@ fn refuse(error: &RegistryError) -> Status {
     match error {
         RegistryError::Setup(_) => Status::Usage,
         RegistryError::Fetch(_) => Status::Unavailable,
-        _ => Status::Denied,
+        RegistryError::Absent { .. }
+        | RegistryError::Lie { .. }
+        | RegistryError::Other { .. }
+        | RegistryError::MediaType { .. } => Status::Denied,
     }
 }
 
@@ -198,7 +200,7 @@ pub(super) fn revoke(args: &Revoke) -> anyhow::Result<Status> {
     }
     let guns: Vec<_> = wanted.iter().map(|(gun, _)| gun).collect();
     let desk = Desk::new(&args.site, &args.publishing, Keys::new(&args.keys)?, false)?;
-    desk.each(guns, async |publisher, gun| {
+    desk.each(guns, &async |publisher, gun| {
         let tags = wanted.iter().find(|(other, _)| other == gun);
         let tags = tags.map(|(_, tags)| tags.as_slice()).filter(|_| !args.all_tags);
         publisher.revoke(tags).await

@@ -27,7 +27,7 @@ pub(super) enum Signer {
     /// Takes a signer's rights away: needs the key of targets
     Remove(Box<Remove>),
     /// Lists who may sign, with which keys, and whether their files verify
-    List(List),
+    List(Box<List>),
 }
 
 #[derive(Args, Debug)]
@@ -113,7 +113,7 @@ fn add(args: &Add) -> anyhow::Result<Status> {
         .map(|text| repository(text))
         .collect::<Result<Vec<_>, _>>()?;
     let desk = Desk::new(&args.site, &args.publishing, Keys::new(&args.keys)?, false)?;
-    desk.each(&guns, async |publisher, _| {
+    desk.each(&guns, &async |publisher, _| {
         publisher.add_signer(&name, &keys, &paths, &initial).await
     })
 }
@@ -126,7 +126,7 @@ fn remove(args: &Remove) -> anyhow::Result<Status> {
         .map(|text| repository(text))
         .collect::<Result<Vec<_>, _>>()?;
     let desk = Desk::new(&args.site, &args.publishing, Keys::new(&args.keys)?, args.force)?;
-    desk.each(&guns, async |publisher, _| publisher.remove_signer(&name).await)
+    desk.each(&guns, &async |publisher, _| publisher.remove_signer(&name).await)
 }
 
 /// The delegation of a signer, whom docker would take by that name too (§3.9).

@@ -20,13 +20,13 @@ use crate::trust::Sites;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Trust server")]
 pub(super) struct SiteFlags {
-    /// Base URL of the trust server [default: $DOCKER_CONTENT_TRUST_SERVER, else docker's rule, https://<registry>]
+    /// Base URL of the trust server [default: `DOCKER_CONTENT_TRUST_SERVER`, else docker's rule, https://<registry>]
     #[arg(long, value_name = "URL", env = "COUNTERSIGN_TRUST_SERVER")]
     trust_server: Option<Url>,
     /// PEM certificates of authorities, added to the system's, for trust server and registry
     #[arg(long, value_name = "FILE", env = "COUNTERSIGN_CA")]
     ca: Option<PathBuf>,
-    /// Docker configuration with the logins [default: config.json in $DOCKER_CONFIG or ~/.docker]
+    /// Docker configuration with the logins [default: `config.json` in `DOCKER_CONFIG` or `~/.docker`]
     #[arg(long, value_name = "FILE", env = "COUNTERSIGN_DOCKER_CONFIG")]
     docker_config: Option<PathBuf>,
     /// Where what was seen is remembered, which is what a rollback is told by [default: countersign in docker's trust

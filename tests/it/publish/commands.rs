@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::ledger::Ledgers;
 use crate::repo::{GUN, Repo};
 use crate::trust_server::{Fault, TrustServer, Wants};
 
@@ -20,6 +21,7 @@ const DIGEST: &str = "sha256:183f0249d5f05b52ae8b9b3f7c9ba895708f3e5a32aab808814
 /// A publisher with a folder of their own, and a server that takes their publications.
 struct World {
     server: TrustServer,
+    ledgers: Ledgers,
     folder: TempDir,
 }
 
@@ -51,9 +53,14 @@ impl World {
 
     async fn wanting(wants: Wants) -> Self {
         let server = TrustServer::builder().wants(wants).start().await;
-        server.take_publications_of(GUN);
+        let ledgers = Ledgers::default();
+        ledgers.open(&server, GUN);
         let folder = tempfile::tempdir().unwrap();
-        Self { server, folder }
+        Self {
+            server,
+            ledgers,
+            folder,
+        }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -90,7 +97,7 @@ impl World {
     }
 
     fn version(&self, role: &str) -> u64 {
-        self.server.ledger(GUN, |ledger| ledger.version(role))
+        self.ledgers.of(GUN, |ledger| ledger.version(role))
     }
 
     /// How many key files there are.
@@ -191,7 +198,7 @@ async fn a_conflict_without_end_is_told_as_not_known_and_not_for_ever() {
 async fn an_answer_that_gets_lost_is_found_out_by_looking() {
     let world = World::new().await;
     assert_eq!(world.sign("1.0").await.status, Some(0));
-    world.server.lose_answers(GUN, 1);
+    world.ledgers.lose_answers(GUN, 1);
     let ended = world.sign("2.0").await;
     assert_eq!(ended.status, Some(0), "{ended:?}");
     assert_eq!(
@@ -206,12 +213,12 @@ async fn a_server_that_serves_a_rollback_gets_no_signature() {
     let world = World::new().await;
     assert_eq!(world.sign("1.0").await.status, Some(0));
     let old = world
-        .server
-        .ledger(GUN, |ledger| (ledger.files.clone(), ledger.current.clone()));
+        .ledgers
+        .of(GUN, |ledger| (ledger.files.clone(), ledger.current.clone()));
     assert_eq!(world.sign("2.0").await.status, Some(0));
     world
-        .server
-        .ledger(GUN, |ledger| (ledger.files, ledger.current) = old);
+        .ledgers
+        .of(GUN, |ledger| (ledger.files, ledger.current) = old);
     let before = world.uploads();
     let ended = world.sign("3.0").await;
     assert_eq!(ended.status, Some(1), "{ended:?}");
@@ -255,9 +262,7 @@ async fn a_repository_made_up_around_our_key_gets_no_signature() {
         .publish()
         .0
     {
-        world
-            .server
-            .ledger(GUN, |ledger| ledger.files.0.insert(name, bytes));
+        world.ledgers.of(GUN, |ledger| ledger.files.0.insert(name, bytes));
     }
     for arguments in [&["sign", "--digest", DIGEST, "--size", "1"][..], &["witness"]] {
         let image = format!("{GUN}:1.0");
@@ -278,7 +283,7 @@ async fn what_the_registry_says_of_a_digest_is_not_believed() {
     let world = World::new().await;
     let host = world.server.address().to_string();
     let gun = format!("{host}/team/app");
-    world.server.take_publications_of(&gun);
+    world.ledgers.open(&world.server, &gun);
     let index = r#"{"schemaVersion":2,"manifests":[]}"#;
     let digest = format!("sha256:{}", hex::encode(sha256(index.as_bytes())));
     let kind = (
