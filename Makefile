@@ -1,6 +1,6 @@
 # The usual ways in. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench
+.PHONY: help demo test lint bench chart image
 
 help: ## Lists the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -19,3 +19,10 @@ lint: ## Formatting, lints and documentation, warnings as errors
 
 bench: ## Measures the hot paths, as ratios within one run
 	cargo bench --locked --profile quick --bench hot
+
+chart: ## Makes anew what is made from the chart: its README, schema and definitions, and the plain manifests
+	COUNTERSIGN_REWRITE=1 cargo test --locked --test it chart::generated
+	tests/tools/render-manifests
+
+image: ## Builds the image from a static program, and tries what is in it (as root)
+	tests/tools/image

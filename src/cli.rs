@@ -3,18 +3,23 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 mod duration;
 mod key_flags;
 mod kube_flags;
 mod passphrase;
 mod policy_flags;
+mod presence;
+mod probe;
 mod serving_flags;
 mod trust;
 mod trust_flags;
 mod verify;
 mod webhook;
+
+use crate::policy::{crds, crds_yaml};
+use crate::store::records::crd;
 
 /// Content trust for Kubernetes: only signed tags run, rewritten to the digest that was signed.
 #[derive(Debug, Parser)]
@@ -34,8 +39,21 @@ enum Command {
     Verify(Box<verify::Args>),
     /// Signs: looks after keys, and after what is remembered of repositories.
     Trust(Box<trust::Args>),
-    /// Prints the custom resource definitions of the policies, for kubectl apply.
+    /// Calls a registered webhook as the API server does, and says of each entry whether it answers.
+    ///
+    /// Exits with 0 if all do, 1 if not, 3 if the registration could not be read.
+    Probe(probe::Args),
+    /// Prints the custom resource definitions of policies and trust records, for kubectl apply.
     Crds,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// The result alone; the reason for a refusal goes to standard error
+    Text,
+    /// One JSON object
+    Json,
 }
 
 /// What a command comes to. The numbers are stable.
@@ -57,7 +75,8 @@ pub fn run() -> ExitCode {
         Command::Webhook(args) => webhook::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Trust(args) => trust::run(&args),
-        Command::Crds => print(&crate::policy::crds_yaml()).map(|()| Status::Success),
+        Command::Probe(args) => probe::run(&args),
+        Command::Crds => print(&crds_yaml(crds().into_iter().chain([crd()]))).map(|()| Status::Success),
     };
     let status = outcome.unwrap_or_else(|error| {
         complain(&format!("error: {error:#}"));
@@ -93,9 +112,16 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    fn below(command: &clap::Command) -> Vec<clap::Command> {
+        let inner = command.get_subcommands();
+        inner
+            .flat_map(|inner| std::iter::once(inner.clone()).chain(below(inner)))
+            .collect()
+    }
+
     #[test]
     fn every_flag_has_an_environment_variable_of_its_own_name() {
-        for command in Cli::command().get_subcommands() {
+        for command in below(&Cli::command()) {
             for flag in command
                 .get_arguments()
                 .filter(|flag| flag.get_long().is_some_and(|name| name != "help"))

@@ -1,4 +1,4 @@
-//! Policies that are objects of a cluster, watched.
+//! Policies that are objects of a cluster, watched, and where our certificates are kept in it.
 //!
 //! ```text
 //! ClusterTrustPolicy ─┐           Secrets, ConfigMaps ─ lookup ─┐
@@ -23,13 +23,25 @@ use tokio::sync::watch;
 
 use crate::policy::Compiled;
 
+mod access;
+mod bells;
+mod certificates;
 mod kind;
 mod lookup;
 mod namespaces;
+mod probe;
+mod pull_secrets;
 mod report;
 mod watching;
 
+pub use access::{Access, Authorize, Unanswered};
+pub use certificates::{
+    CertificateStore, CertificateStoreError, Configuration, ConfigurationKind, Configurations, Entries,
+    ROTATE, StoredAuthority,
+};
 pub use namespaces::Namespaces;
+pub use probe::{ProbeError, Probed};
+pub use pull_secrets::{PullSecret, PullSecrets, Unusable};
 
 /// One request to the API server, other than a list or a watch: it answers in milliseconds or has trouble.
 const REQUEST: Duration = Duration::from_secs(2);
@@ -43,28 +55,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Makes a client from the file `kubeconfig`, or from what `KUBECONFIG` names, or from what a pod is given. Nothing
-    /// is asked of the API server yet. `release_namespace` is where objects are that cluster-wide policies name.
+    /// The cluster that [`connect`] finds. `release_namespace` is where objects are that cluster-wide policies name.
     ///
     /// # Errors
     ///
     /// [`ConnectError`] if there is nothing to connect with.
     pub async fn connect(kubeconfig: Option<&Path>, release_namespace: &str) -> Result<Self, ConnectError> {
-        let options = KubeConfigOptions::default();
-        let config = match kubeconfig {
-            Some(path) => {
-                let read = Kubeconfig::read_from(path).map_err(Box::new)?;
-                Config::from_custom_kubeconfig(read, &options)
-                    .await
-                    .map_err(Box::new)?
-            }
-            None if std::env::var_os("KUBECONFIG").is_some() => {
-                Config::from_kubeconfig(&options).await.map_err(Box::new)?
-            }
-            None => Config::incluster()?,
-        };
-        let client = Client::try_from(config).map_err(Box::new)?;
-        Ok(Self::new(client, release_namespace))
+        Ok(Self::new(connect(kubeconfig).await?, release_namespace))
     }
 
     /// The cluster behind `client`.
@@ -78,9 +75,35 @@ impl Cluster {
         }
     }
 
+    /// The client, for what else is kept in the cluster.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// The labels of namespaces, as far as [`Self::watch`] has seen them.
     pub fn namespaces(&self) -> Namespaces {
         self.namespaces.clone()
+    }
+
+    /// The webhook configurations of this name, of both kinds.
+    pub fn configurations(&self, name: &str) -> Configurations {
+        Configurations::new(self.client.clone(), name.to_owned())
+    }
+
+    /// The Secret of this name in the release namespace, for an authority that `configurations` are to trust.
+    pub fn certificate_store(&self, secret: &str, configurations: Configurations) -> CertificateStore {
+        let namespace = self.release_namespace.clone();
+        CertificateStore::new(self.client.clone(), namespace, secret.to_owned(), configurations)
+    }
+
+    /// The API server as the authority on rights.
+    pub fn access(&self) -> Access {
+        Access::of(self.client.clone())
+    }
+
+    /// The logins of workloads.
+    pub fn pull_secrets(&self) -> PullSecrets {
+        PullSecrets::of(self.client.clone())
     }
 
     /// Hands all policies to `adopt` once policies and namespaces have been listed completely, and again after each
@@ -99,6 +122,29 @@ impl Cluster {
         let (never, _) = join(watching.run(adopt, reports), reporter.run(wanted)).await;
         never
     }
+}
+
+/// Makes a client from the file `kubeconfig`, or from what `KUBECONFIG` names, or from what a pod is given. Nothing is
+/// asked of the API server yet.
+///
+/// # Errors
+///
+/// [`ConnectError`] if there is nothing to connect with.
+pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
+    let options = KubeConfigOptions::default();
+    let config = match kubeconfig {
+        Some(path) => {
+            let read = Kubeconfig::read_from(path).map_err(Box::new)?;
+            Config::from_custom_kubeconfig(read, &options)
+                .await
+                .map_err(Box::new)?
+        }
+        None if std::env::var_os("KUBECONFIG").is_some() => {
+            Config::from_kubeconfig(&options).await.map_err(Box::new)?
+        }
+        None => Config::incluster()?,
+    };
+    Ok(Client::try_from(config).map_err(Box::new)?)
 }
 
 impl fmt::Debug for Cluster {

@@ -38,7 +38,7 @@ mod token;
 pub use error::{Error, LoginError, SetupError};
 pub use flight::Flights;
 pub use guard::Origin;
-pub use login::{Helpers, Login};
+pub use login::{Helpers, Login, MOST as MOST_LOGINS};
 pub use request::{Ask, Redirects, Request, basic, bearer};
 pub use session::{Access, Names, Session};
 pub use token::{Token, TokenRequest, read_token, realm_url};

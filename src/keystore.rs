@@ -185,6 +185,8 @@ impl KeyStore {
             match Entry::read(&path) {
                 Ok(entry) => {
                     listing.warnings.extend(disk::exposed(&path));
+                    let clear = !entry.file.is_encrypted();
+                    listing.warnings.extend(clear.then_some(Warning::Clear { path }));
                     listing.keys.push(entry);
                 }
                 Err(source) => listing.warnings.push(Warning::Skipped { path, source }),

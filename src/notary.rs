@@ -23,7 +23,7 @@ mod push;
 
 pub use push::PushError;
 
-pub use crate::fetch::{Helpers, Login};
+pub use crate::fetch::{Helpers, Login, MOST_LOGINS};
 
 /// The trust server that docker asks for a repository when none is configured (notary-v1 §1.5): Docker Hub's own, or
 /// the registry's host and port over https. Its [`Origin`] is [`Origin::Image`].
@@ -121,6 +121,17 @@ impl Server {
             base,
             date: Mutex::default(),
         })))
+    }
+
+    /// The same server over the same connections, with another login and its own tokens. Both end with the value.
+    #[must_use]
+    pub fn with_login(&self, login: Login) -> Self {
+        Self(Arc::new(Inner {
+            host: Arc::clone(&self.0.host),
+            base: self.0.base.clone(),
+            session: self.0.session.with_login(login),
+            date: Mutex::default(),
+        }))
     }
 
     /// Its host, with its port if that is not the scheme's own, for messages.
@@ -263,6 +274,7 @@ impl std::fmt::Debug for Server {
 }
 
 /// The base URL with `/v2/` after it.
+#[derive(Clone)]
 struct Base(String);
 
 impl Base {

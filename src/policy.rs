@@ -23,7 +23,8 @@ mod selector;
 mod shape;
 mod verifier;
 
-pub use crd::{crds, crds_yaml};
+pub use compile::is_object_name;
+pub use crd::{crds, crds_yaml, strict};
 pub use document::{Document, MAX_FILE_BYTES, read};
 pub use error::{
     FieldPath, Hint, Place, PolicyError, Problem, RuleError, ScopeError, ShapeError, TextError, VerifierError,
@@ -32,6 +33,6 @@ pub use lookup::{Answers, Login, Lookup, LookupError, Material, lookups};
 pub use object::{Compiled, Fault, compile_object, without_verifiers};
 pub use select::{Demand, Labels, Mode, Policy, PolicyName, PolicySet, Requirement, Workloads};
 pub use verifier::{
-    Combine, Credentials, DigestRule, Notary, ReleasesMissing, Root, Signer, Verification, Verifier,
+    Combine, Credentials, DigestRule, Lending, Notary, ReleasesMissing, Root, Signer, Verification, Verifier,
     VerifierKind,
 };

@@ -13,8 +13,10 @@ mod config;
 mod connection;
 mod guard;
 mod lifecycle;
+mod managed;
 mod ready;
 mod reply;
+mod rotation;
 mod route;
 mod self_signed;
 mod tls;
@@ -36,7 +38,7 @@ use tracing::{info, warn};
 use self::accept::Acceptor;
 use self::admin::Admin;
 use self::certificates::Certificates;
-pub use self::config::{Certificate, Clients, Config, Drain, Limits, Tls, Version};
+pub use self::config::{Certificate, Clients, Config, Drain, Lifetimes, Limits, Tls, Version};
 use self::connection::Shared;
 pub use self::lifecycle::{Stage, Stop, StopHandle};
 pub use self::ready::{Conditions, Life, Ready};
@@ -109,7 +111,7 @@ where
     let certificates =
         Certificates::new(config.tls, ready.clone(), Arc::clone(&metrics)).map_err(ServeError::Tls)?;
     let certificates = Arc::new(certificates);
-    certificates.refresh(clock::now()).await;
+    certificates.begin(clock::now()).await;
     let listener = listen(config.listen).await?;
     let admin = match config.admin {
         Some(address) => Some(listen(address).await?),

@@ -1,21 +1,28 @@
-//! Trust state that outlives a restart (design §5): one SQLite database in the state directory.
+//! Trust state that outlives a restart (design §5): one SQLite database in the state directory, or [`records`] in the
+//! cluster, which all replicas share.
 //!
 //! Every change is one transaction, synced to disk before it counts, so a process that is killed in the middle of a
 //! write leaves the state before or after it. A database that cannot be read is an error, never a fresh start:
 //! forgetting is how rollbacks succeed.
 
 mod error;
+mod record;
+pub mod records;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use tokio::task::spawn_blocking;
 
 pub use error::StoreError;
+use record::Revision;
+pub use record::{Forgotten, Record};
 
 use crate::reference::Gun;
 use crate::tuf::{Role, Seen, State};
@@ -47,14 +54,6 @@ pub struct Store {
     durable: bool,
     /// Whether the database was made by this very opening.
     new: bool,
-}
-
-/// A repository's state as it was loaded, and which revision of it that was.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Record {
-    /// What was remembered.
-    pub state: State,
-    revision: u64,
 }
 
 impl Store {
@@ -155,7 +154,7 @@ impl Store {
         loaded: &Record,
         state: &State,
     ) -> Result<Record, StoreError> {
-        let revision = loaded.revision.saturating_add(1);
+        let revision = loaded.row().saturating_add(1);
         let saved = self.write(server, gun, loaded, |transaction| {
             write_repository(transaction, server, gun, revision, state)?;
             write_roots(transaction, server, gun, &state.roots)?;
@@ -164,7 +163,7 @@ impl Store {
         if saved {
             return Ok(Record {
                 state: state.clone(),
-                revision,
+                revision: Revision::Row(revision),
             });
         }
         let present = self.load(server, gun)?;
@@ -207,7 +206,7 @@ impl Store {
         let mut connection = self.lock();
         let attempt = || {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            if revision(&transaction, server, gun)? != loaded.revision {
+            if revision(&transaction, server, gun)? != loaded.row() {
                 return Ok(false);
             }
             change(&transaction)?;
@@ -221,17 +220,6 @@ impl Store {
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What was remembered of a repository, for the record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forgotten {
-    /// Base URL of the trust server.
-    pub server: String,
-    /// Roots in the chain.
-    pub roots: i64,
-    /// Each role and the highest version seen of it.
-    pub versions: Vec<(String, i64)>,
 }
 
 fn remembered(
@@ -339,7 +327,7 @@ fn load(connection: &Connection, server: &str, gun: &Gun) -> rusqlite::Result<Op
     };
     Ok(Some(Record {
         state,
-        revision: revision(connection, server, gun)?,
+        revision: Revision::Row(revision(connection, server, gun)?),
     }))
 }
 
@@ -397,6 +385,12 @@ fn write_roles(
         ])?;
     }
     Ok(())
+}
+
+/// Runs what computes for long or waits for the disk where it holds nobody else up.
+pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = spawn_blocking(work).await;
+    done.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 
 #[cfg(test)]

@@ -10,9 +10,12 @@ use tokio::time::Instant;
 
 use crate::policy::Verification;
 use crate::reference::Reference;
+use crate::review::logins::PullSources;
 
+mod borrowed;
 mod combine;
 mod engine;
+mod keeper;
 mod memory;
 mod options;
 mod outcome;
@@ -23,6 +26,7 @@ mod turns;
 mod verifier;
 
 pub use engine::Trust;
+pub use keeper::Keeper;
 pub use options::{Clock, Options};
 pub use outcome::{Kind, Pinned, Refusal, Source, fake};
 pub use remote::Setback;
@@ -31,7 +35,8 @@ pub use verifier::{Fault, VerifierError};
 
 /// Finds out whether an image is trusted. The one seam that tests of `admission` replace.
 pub trait Verify: Send + Sync + 'static {
-    /// Holds `image` against `verification` and answers before `deadline`.
+    /// Holds `image` against `verification` and answers before `deadline`. `sources` are where the workload that is to
+    /// run it has its logins.
     ///
     /// # Errors
     ///
@@ -40,6 +45,7 @@ pub trait Verify: Send + Sync + 'static {
         &self,
         image: &Reference,
         verification: &Verification,
+        sources: &PullSources,
         deadline: Instant,
     ) -> impl Future<Output = Result<Pinned, Refusal>> + Send;
 }

@@ -49,6 +49,7 @@ pub use error::Error;
 pub use key::{KeyError, KeyId, PublicKey, pinned_key, sha256};
 pub use key_file::{KeyFile, KeyFileError, Labels, Strength, has_gun};
 pub use limits::Limits;
+pub use metadata::root_version;
 pub use pin::Pin;
 pub use private_key::{Algorithm, PrivateKey, PrivateKeyError};
 pub use request::{Answer, Form, Request};

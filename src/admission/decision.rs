@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::bypass::Bypass;
 use crate::review::patch::Patch;
 use crate::review::verdict::{self, MAX_ANNOTATION, Outcome, Ruling, Status};
 use crate::review::wire::{Reply, User};
@@ -23,6 +24,8 @@ pub(super) struct Decision {
     pub(super) error: Option<String>,
     /// What came of each image that somebody was asked about.
     pub(super) images: Vec<Looked>,
+    /// What came of the wish to do without all this, where it would have made a difference.
+    pub(super) bypass: Option<Bypass>,
 }
 
 /// What came of one image.
@@ -70,6 +73,7 @@ impl Decision {
             policies: String::new(),
             error: None,
             images: Vec::new(),
+            bypass: None,
         }
     }
 
@@ -79,7 +83,7 @@ impl Decision {
     }
 
     /// Without warnings where nobody reads them (ADM-55); the audit log keeps what they would have said.
-    pub(super) fn heard_by(mut self, user: &User) -> Self {
+    pub(super) fn heard_by(mut self, user: &User<'_>) -> Self {
         if let Ruling::Allowed { warnings, .. } = &mut self.ruling
             && user.is_machinery()
         {
@@ -143,6 +147,9 @@ impl Decision {
         if !self.images.is_empty() {
             let outcomes: Vec<_> = self.images.iter().map(|image| image.outcome(None)).collect();
             annotations.insert("images", verdict::outcomes(&outcomes, MAX_ANNOTATION));
+        }
+        if let Some(reason) = self.bypass.as_ref().and_then(Bypass::reason) {
+            annotations.insert("bypass", verdict::annotation(reason));
         }
         if let Some(error) = &self.error {
             annotations.insert("error", verdict::annotation(error));

@@ -11,6 +11,7 @@ use super::ruling::Stance;
 use crate::policy::{Demand, Mode, Requirement, Verification, Workloads};
 use crate::reference::Reference;
 use crate::review::images::Image;
+use crate::review::logins::PullSources;
 use crate::trust::{Pinned, Verify};
 
 /// Verifications of one request that run at once (ADM-26): most Pods have fewer images, and one that has a thousand
@@ -100,12 +101,13 @@ pub(super) async fn find<'a, V: Verify>(
     verify: &V,
     questions: Questions<'a>,
     need: Need,
+    sources: &PullSources,
     until: Instant,
 ) -> Findings<'a> {
     let jobs = jobs(&questions);
     let mut proved: BTreeMap<_, _> = stream::iter(jobs)
         .map(|job| async move {
-            let proof = prove(verify, &job.reference, &job.verification, until).await;
+            let proof = prove(verify, &job.reference, &job.verification, sources, until).await;
             (job.place, proof)
         })
         .buffer_unordered(CONCURRENT)
@@ -155,9 +157,10 @@ async fn prove<V: Verify>(
     verify: &V,
     reference: &Reference,
     verification: &Verification,
+    sources: &PullSources,
     until: Instant,
 ) -> Result<Pinned, Cause> {
-    match timeout_at(until, verify.verify(reference, verification, until)).await {
+    match timeout_at(until, verify.verify(reference, verification, sources, until)).await {
         Ok(proof) => proof.map_err(Cause::Refused),
         Err(_) => Err(Cause::Deadline),
     }

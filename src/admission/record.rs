@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::Phase;
+use super::bypass::Bypass;
 use super::decision::Decision;
 use crate::review::verdict::{outcomes, printable};
 use crate::review::wire::Request;
@@ -18,13 +19,16 @@ const MAX_TEXT: usize = 1100;
 /// below what container runtimes split (16 KiB).
 const MAX_IMAGES: usize = 4096;
 
-/// Writes the line: at debug what was merely let through, at info what was decided.
+/// Writes the line: at debug what was merely let through, at info what was decided, at warn what was let through by a
+/// bypass.
 pub(super) fn line(phase: Phase, request: &Request<'_>, decision: &Decision, took: Duration) {
     let name = if decision.name.is_empty() {
         &request.name
     } else {
         &decision.name
     };
+    let bypass = decision.bypass.as_ref();
+    let disabled_for = bypass.and_then(Bypass::reason);
     macro_rules! decided {
         ($level:ident) => {
             $level!(
@@ -41,13 +45,17 @@ pub(super) fn line(phase: Phase, request: &Request<'_>, decision: &Decision, too
                 pinned = decision.pinned(),
                 images = %images(decision),
                 error = decision.message().or(decision.error.as_deref()).map(|text| printable(text, MAX_TEXT)),
+                bypass = bypass.map(Bypass::word),
+                bypass_reason = disabled_for.map(|reason| printable(reason, MAX_VALUE)),
                 dry_run = request.dry_run,
                 duration_ms = took.as_secs_f64() * 1e3,
                 "admission decided"
             )
         };
     }
-    if decision.word() == "allowed" && decision.pinned() == 0 {
+    if disabled_for.is_some() {
+        decided!(warn);
+    } else if decision.word() == "allowed" && decision.pinned() == 0 {
         decided!(debug);
     } else {
         decided!(info);

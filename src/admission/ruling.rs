@@ -56,6 +56,11 @@ impl Stance {
         }
     }
 
+    /// Whether an objection may deny.
+    pub(super) const fn may_deny(self) -> bool {
+        matches!(self, Self::Enforce | Self::Advise)
+    }
+
     /// Whether each policy says for itself what becomes of refused images, as it does in final templates. A pin needs
     /// every policy.
     pub(super) const fn asks_workloads(self) -> bool {

@@ -13,6 +13,7 @@ use crate::trust::{Kind, Pinned, Refusal, fake};
 
 mod answers;
 mod bounds;
+mod bypass;
 mod logs;
 mod property;
 mod templates;
@@ -39,7 +40,13 @@ struct Oracle {
 }
 
 impl Verify for Oracle {
-    async fn verify(&self, image: &Reference, _: &Verification, _: Instant) -> Result<Pinned, Refusal> {
+    async fn verify(
+        &self,
+        image: &Reference,
+        _: &Verification,
+        _: &PullSources,
+        _: Instant,
+    ) -> Result<Pinned, Refusal> {
         self.asked.lock().unwrap().push(image.to_string());
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.peak.fetch_max(running, Ordering::SeqCst);
@@ -149,7 +156,7 @@ const fn pinning(_: &str) -> Standing {
     }
 }
 
-impl<V: Verify> Admission<V> {
+impl<V: Verify, A: Authorize> Admission<V, A> {
     /// [`Self::answer`], with the policies as a function.
     async fn answer_under(
         &self,

@@ -9,6 +9,7 @@ use clap::Args;
 use super::complain;
 use super::passphrase::Passphrases;
 use crate::keystore::{KeyStore, Listing};
+use crate::telemetry::chain;
 
 /// Where keys are, and what opens them.
 #[derive(Args, Debug)]
@@ -44,10 +45,7 @@ impl KeyFlags {
 pub(super) fn listing(store: &KeyStore) -> anyhow::Result<Listing> {
     let listing = store.list()?;
     for warning in &listing.warnings {
-        let why = anyhow::Chain::new(warning)
-            .map(ToString::to_string)
-            .collect::<Vec<_>>();
-        complain(&format!("warning: {}", why.join(": ")));
+        complain(&format!("warning: {}", chain(warning)));
     }
     Ok(listing)
 }

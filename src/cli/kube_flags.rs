@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::cluster::{Cluster, ConnectError};
+use crate::cluster::{Cluster, Configurations, ConnectError, PullSecrets};
 use crate::policy::{Compiled, PolicySet, without_verifiers};
 use crate::telemetry::chain;
 use crate::trust::Trust;
@@ -15,7 +15,7 @@ use crate::trust::Trust;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Policies from the cluster, in place of --policy")]
 pub(super) struct KubeFlags {
-    /// Take policies from the cluster, where they are objects of their own kinds, watched
+    /// Take policies from the cluster, where they are objects of their own kinds, and remember there what was seen
     #[arg(long, env = "COUNTERSIGN_KUBE")]
     kube: bool,
     /// How to reach the API server [default: KUBECONFIG, else the service account of the pod]
@@ -29,6 +29,17 @@ pub(super) struct KubeFlags {
         env = "COUNTERSIGN_RELEASE_NAMESPACE"
     )]
     release_namespace: Option<String>,
+    /// Name of the webhook configurations, of both kinds, that call this webhook
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "kube",
+        env = "COUNTERSIGN_WEBHOOK_CONFIGURATION"
+    )]
+    webhook_configuration: Option<String>,
+    /// Ask trust servers that want a login with those of the workload too: its imagePullSecrets, or its service account's
+    #[arg(long, requires = "kube", env = "COUNTERSIGN_WORKLOAD_PULL_SECRETS")]
+    workload_pull_secrets: bool,
 }
 
 impl KubeFlags {
@@ -40,6 +51,21 @@ impl KubeFlags {
     /// The cluster; nothing is asked of it yet.
     pub(super) async fn connect(&self) -> Result<Cluster, ConnectError> {
         Cluster::connect(self.kubeconfig.as_deref(), &self.release_namespace()).await
+    }
+
+    /// The webhook configurations that call us, if they are named.
+    pub(super) fn configurations(&self, cluster: &Cluster) -> Option<Configurations> {
+        let name = self.webhook_configuration.as_deref()?;
+        Some(cluster.configurations(name))
+    }
+
+    /// The logins of workloads, if they are to be used.
+    pub(super) fn pull_secrets(&self, cluster: &Cluster) -> PullSecrets {
+        if self.workload_pull_secrets {
+            cluster.pull_secrets()
+        } else {
+            PullSecrets::default()
+        }
     }
 
     fn release_namespace(&self) -> String {

@@ -25,7 +25,10 @@ const MAX_INPUT: u64 = 64 * 1024;
 pub(super) struct Passphrases {
     /// Lines of the file descriptor that have not been used, the next one last.
     lines: Option<Vec<SecretString>>,
+    /// What opened a key of the role, or was chosen for one.
     known: BTreeMap<String, SecretString>,
+    /// What was chosen for new keys of the role.
+    chosen: BTreeMap<String, SecretString>,
 }
 
 /// A passphrase and where it came from, for messages.
@@ -41,6 +44,7 @@ impl Passphrases {
         Ok(Self {
             lines: descriptor.map(lines).transpose()?,
             known: BTreeMap::new(),
+            chosen: BTreeMap::new(),
         })
     }
 
@@ -105,11 +109,12 @@ impl Passphrases {
             let from = given.source;
             return long_enough(given.passphrase).with_context(|| format!("the passphrase from {from}"));
         }
-        if let Some(known) = self.known.get(role) {
-            return Ok(known.clone());
+        if let Some(chosen) = self.chosen.get(role) {
+            return Ok(chosen.clone());
         }
         let passphrase = ask_twice(role, &elsewhere(role))?;
         self.known.insert(role.to_owned(), passphrase.clone());
+        self.chosen.insert(role.to_owned(), passphrase.clone());
         Ok(passphrase)
     }
 
@@ -243,6 +248,7 @@ mod tests {
         let mut passphrases = Passphrases {
             lines: Some(lines),
             known: BTreeMap::new(),
+            chosen: BTreeMap::new(),
         };
         for (role, answer) in [
             ("root", "first"),

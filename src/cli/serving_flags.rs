@@ -8,7 +8,8 @@ use anyhow::bail;
 use clap::Args;
 
 use super::duration;
-use crate::serve::{Certificate, Clients, Config, Version};
+use crate::cluster::CertificateStore;
+use crate::serve::{Certificate, Clients, Config, Lifetimes, Version};
 
 /// Where to listen, and with which certificate.
 #[derive(Args, Debug)]
@@ -35,7 +36,7 @@ pub(super) struct ServingFlags {
         long,
         value_name = "FILE",
         requires = "tls_key",
-        conflicts_with = "self_signed_dir",
+        conflicts_with_all = ["self_signed_dir", "self_signed_secret"],
         env = "COUNTERSIGN_TLS_CERT"
     )]
     tls_cert: Option<PathBuf>,
@@ -43,8 +44,28 @@ pub(super) struct ServingFlags {
     #[arg(long, value_name = "FILE", requires = "tls_cert", env = "COUNTERSIGN_TLS_KEY")]
     tls_key: Option<PathBuf>,
     /// Folder for an authority and certificates of our own, renewed in time; ca.crt in it is the caBundle
-    #[arg(long, value_name = "DIR", env = "COUNTERSIGN_SELF_SIGNED_DIR")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with = "self_signed_secret",
+        env = "COUNTERSIGN_SELF_SIGNED_DIR"
+    )]
     self_signed_dir: Option<PathBuf>,
+    /// Secret of the release namespace for an authority of our own, shared by all replicas, each with a certificate in
+    /// memory; caBundle is kept right
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires_all = ["kube", "webhook_configuration"],
+        env = "COUNTERSIGN_SELF_SIGNED_SECRET"
+    )]
+    self_signed_secret: Option<String>,
+    /// How long that authority is good, 10s at least
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = lifetime, requires = "self_signed_secret", env = "COUNTERSIGN_CA_LIFETIME")]
+    ca_lifetime: Duration,
+    /// How long a certificate of that authority is good
+    #[arg(long, value_name = "DURATION", default_value = "168h", value_parser = lifetime, requires = "self_signed_secret", env = "COUNTERSIGN_LEAF_LIFETIME")]
+    leaf_lifetime: Duration,
     /// Name or address in those certificates; may be repeated
     #[arg(long, value_name = "NAME", default_values = ["localhost", "127.0.0.1", "::1"], value_delimiter = ',', env = "COUNTERSIGN_SELF_SIGNED_NAME")]
     self_signed_name: Vec<String>,
@@ -77,18 +98,34 @@ pub(super) struct ServingFlags {
 }
 
 impl ServingFlags {
-    /// What the server is told.
-    pub(super) fn config(&self) -> anyhow::Result<Config> {
-        let certificate = match (&self.tls_cert, &self.tls_key, &self.self_signed_dir) {
-            (Some(certificate), Some(key), None) => Certificate::Files {
+    /// The Secret of certificates of our own, if they are in the cluster.
+    pub(super) fn secret(&self) -> Option<&str> {
+        self.self_signed_secret.as_deref()
+    }
+
+    /// What the server is told; `store` is where [`Self::secret`] is.
+    pub(super) fn config(&self, store: Option<CertificateStore>) -> anyhow::Result<Config> {
+        let names = || self.self_signed_name.clone();
+        let certificate = match (store, &self.tls_cert, &self.tls_key, &self.self_signed_dir) {
+            (Some(store), None, None, None) => Certificate::Cluster {
+                store: Box::new(store),
+                names: names(),
+                lifetimes: Lifetimes {
+                    authority: self.ca_lifetime,
+                    leaf: self.leaf_lifetime,
+                },
+            },
+            (None, Some(certificate), Some(key), None) => Certificate::Files {
                 certificate: certificate.clone(),
                 key: key.clone(),
             },
-            (None, None, Some(directory)) => Certificate::SelfSigned {
+            (None, None, None, Some(directory)) => Certificate::SelfSigned {
                 directory: directory.clone(),
-                names: self.self_signed_name.clone(),
+                names: names(),
             },
-            _ => bail!("no certificate to serve with: give --tls-cert and --tls-key, or --self-signed-dir"),
+            _ => bail!(
+                "no certificate to serve with: give --tls-cert and --tls-key, --self-signed-dir, or --self-signed-secret"
+            ),
         };
         let mut config = Config::new(certificate);
         config.listen = self.listen;
@@ -103,6 +140,18 @@ impl ServingFlags {
         Ok(config)
     }
 }
+
+/// A life that leaves time for what has to happen in it.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let life = duration::parse(text)?;
+    if life < SHORTEST {
+        return Err("at least 10s is expected".to_owned());
+    }
+    Ok(life)
+}
+
+/// A twelfth of it is several turns of reading and writing.
+const SHORTEST: Duration = Duration::from_secs(10);
 
 fn version(text: &str) -> Result<Version, String> {
     match text {

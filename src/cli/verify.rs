@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::Args as ClapArgs;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::key_flags::docker_folder;
 use super::policy_flags::{PolicyFlags, prepare, store};
-use super::{Status, complain, duration, print};
+use super::{Output, Status, complain, duration, print};
 use crate::policy::{Demand, Mode, Requirement};
 use crate::reference::{Digest, Reference};
+use crate::review::logins::PullSources;
 use crate::review::verdict::printable;
 use crate::telemetry::Metrics;
 use crate::trust::{Clock, Kind, Options, Pinned, Refusal, Trust, Verify as _};
@@ -48,14 +49,6 @@ pub(super) struct Args {
     // Last: the heading of these flags would be that of all that follow.
     #[command(flatten)]
     policies: PolicyFlags,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// The pinned reference alone; the reason for a refusal goes to standard error
-    Text,
-    /// One JSON object
-    Json,
 }
 
 /// What became of the image.
@@ -144,7 +137,10 @@ async fn meet(trust: &Trust, image: &Reference, requirement: &Requirement, deadl
             &format!("{image} is denied ({place}): {message}"),
         ),
         Demand::Uncovered => Verdict::denied("no_rule", &format!("no rule covers {image} ({place})")),
-        Demand::Verify(verification) => match trust.verify(image, verification, deadline).await {
+        Demand::Verify(verification) => match trust
+            .verify(image, verification, &PullSources::default(), deadline)
+            .await
+        {
             Ok(pinned) => Verdict::trusted(image, &pinned, &place),
             Err(refusal) => Verdict::refused(image, &refusal, &place),
         },

@@ -17,15 +17,16 @@ use tracing::{error, info, warn};
 use super::kube_flags::{KubeFlags, prepare_each};
 use super::policy_flags::{PolicyFlags, prepare, store};
 use super::serving_flags::ServingFlags;
-use super::{Status, duration};
+use super::{Status, duration, presence};
 use crate::admission::{Admission, Phase};
 use crate::clock;
-use crate::cluster::{Cluster, Namespaces};
+use crate::cluster::{Access, CertificateStore, Cluster, Configurations, Namespaces, PullSecrets};
 use crate::policy::{Compiled, PolicySet};
 use crate::policy_files::{PolicyFiles, PolicyFilesError};
 use crate::serve::{self, Config, Endpoint, Ready, Rejected, ServeError, Stop};
+use crate::store::records::Records;
 use crate::telemetry::{Metrics, logs};
-use crate::trust::{Options, Trust};
+use crate::trust::{Keeper, Options, Trust};
 
 /// Arguments of `webhook`.
 #[derive(ClapArgs, Debug)]
@@ -75,16 +76,37 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
     logs::install(args.log_format, &args.log_level, io::stdout(), clock::now)?;
-    let config = args.serving.config()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let source = runtime.block_on(source(args))?;
+    let mut configurations = source
+        .cluster()
+        .and_then(|cluster| args.kube.configurations(cluster));
+    let store = store_in(args, &source, &mut configurations);
+    let config = args.serving.config(store)?;
     let metrics = Arc::new(Metrics::default());
-    let trust = trust(args, Arc::clone(&metrics))?;
+    let trust = trust(args, &source, Arc::clone(&metrics))?;
     if let Source::Files(_, policies) = &source {
         prepare(&trust, policies)?;
     }
     info!(version = env!("CARGO_PKG_VERSION"), policies = source.count(), listen = %config.listen, "starting");
-    runtime.block_on(serve(args.review_timeout, config, source, trust, metrics))
+    let presence = presence::watch(configurations, &metrics);
+    let serving = serve(args.review_timeout, config, source, trust, Arc::clone(&metrics));
+    runtime.block_on(async {
+        tokio::select! {
+            outcome = serving => outcome,
+            never = presence => match never {},
+        }
+    })
+}
+
+/// Where certificates of our own are, if they are in the cluster. Whoever keeps them looks after `configurations` too.
+fn store_in(
+    args: &Args,
+    source: &Source,
+    configurations: &mut Option<Configurations>,
+) -> Option<CertificateStore> {
+    let (cluster, secret) = (source.cluster()?, args.serving.secret()?);
+    Some(cluster.certificate_store(secret, configurations.take()?))
 }
 
 /// Where policies come from.
@@ -97,6 +119,13 @@ enum Source {
 }
 
 impl Source {
+    fn cluster(&self) -> Option<&Cluster> {
+        match self {
+            Self::Files(..) => None,
+            Self::Cluster(cluster) => Some(cluster),
+        }
+    }
+
     /// How many policies there are, if that is known.
     fn count(&self) -> Option<usize> {
         match self {
@@ -116,19 +145,35 @@ async fn source(args: &Args) -> anyhow::Result<Source> {
             "--kube takes the policies from the cluster: leave --policy, the trust flags and their variables away"
         );
     }
+    if args.state_dir.is_some() {
+        bail!(
+            "--kube keeps what was seen in the cluster, as TrustRecord objects that all replicas share: leave --state-dir and \
+             its variable away"
+        );
+    }
     Ok(Source::Cluster(Box::new(args.kube.connect().await?)))
 }
 
-fn trust(args: &Args, metrics: Arc<Metrics>) -> anyhow::Result<Trust> {
-    let store = store(args.state_dir.as_deref(), |what| {
-        warn!(cost = what, "nothing is remembered from before");
-    })?;
+fn trust(args: &Args, source: &Source, metrics: Arc<Metrics>) -> anyhow::Result<Trust> {
+    let keeper = match source {
+        Source::Cluster(cluster) => Keeper::from(Arc::new(Records::new(cluster.client()))),
+        Source::Files(..) => {
+            let store = store(args.state_dir.as_deref(), |what| {
+                warn!(cost = what, "nothing is remembered from before");
+            })?;
+            Keeper::from(Arc::new(store))
+        }
+    };
     let options = Options {
         timeout: args.timeout,
         fresh_for: args.fresh_for,
+        pull_secrets: match source {
+            Source::Files(..) => PullSecrets::default(),
+            Source::Cluster(cluster) => args.kube.pull_secrets(cluster),
+        },
         ..Options::default()
     };
-    Ok(Trust::new(options, Arc::new(store), metrics))
+    Ok(Trust::new(options, keeper, metrics))
 }
 
 /// Runs the server and what belongs to it. A part that ends takes the process with it.
@@ -145,9 +190,9 @@ async fn serve(
         metrics: Arc::clone(&metrics),
         ready: Ready::default(),
     };
-    let namespaces = match &source {
-        Source::Files(..) => Namespaces::default(),
-        Source::Cluster(cluster) => cluster.namespaces(),
+    let (namespaces, access) = match &source {
+        Source::Files(..) => (Namespaces::default(), Access::default()),
+        Source::Cluster(cluster) => (cluster.namespaces(), cluster.access()),
     };
     if let Source::Files(_, policies) = &source {
         force.enter(policies.clone());
@@ -159,7 +204,7 @@ async fn serve(
         Arc::clone(&metrics),
         review_timeout,
     );
-    let admission = Arc::new(admission.in_cluster(namespaces));
+    let admission = Arc::new(admission.in_cluster(namespaces).with_access(access));
     let handler = move |endpoint: Endpoint, body: Bytes, query: Option<String>| {
         let admission = Arc::clone(&admission);
         async move {
@@ -172,11 +217,20 @@ async fn serve(
     let stop = Stop::on_signals(&tasks).context("cannot listen for signals")?;
     let (bound, _unheard) = oneshot::channel();
     let refreshing = tasks.spawn(trust.clone().keep_fresh(ending.clone()));
+    let records_ready = force.ready.clone();
+    if matches!(source, Source::Cluster(_)) {
+        records_ready.await_trust_records();
+    }
+    let following = trust
+        .clone()
+        .follow(ending.clone(), move || records_ready.trust_records_loaded());
+    let following = tasks.spawn(following);
     let watching = force.watch(source);
     let outcome = tokio::select! {
         outcome = serve::run(config, handler, ready, metrics, stop, bound) => outcome,
         () = watching => Err(ServeError::Task(None)),
         ended = refreshing => Err(ServeError::Task(ended.err())),
+        ended = following => Err(ServeError::Task(ended.err())),
     };
     ending.cancel();
     trust.finish().await;

@@ -1,5 +1,5 @@
-//! Reads what policies name: by name, one at a time, and again every now and then. Nothing is listed or watched, so that
-//! `get` on the named objects is all that has to be granted (CRED-23).
+//! Reads what policies name: by name, one at a time, when a watch says that it has changed, and again every now and then.
+//! Nothing is listed, and where nothing may be watched either, `get` on the named objects is enough (CRED-23).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::REQUEST;
+use super::bells::{Bells, Object};
 use crate::credential::DockerConfig;
 use crate::policy::{Answers, Login, Lookup, LookupError, Material, lookups};
 
@@ -29,6 +30,9 @@ pub(super) struct Notebook {
     client: Client,
     release_namespace: String,
     known: BTreeMap<Place, Answer>,
+    bells: Bells,
+    /// What has changed since it was read.
+    changed: BTreeSet<Object>,
 }
 
 /// What is read although it was read before.
@@ -40,18 +44,34 @@ pub(super) enum Again {
 }
 
 impl Notebook {
-    pub(super) const fn new(client: Client, release_namespace: String) -> Self {
+    pub(super) fn new(client: Client, release_namespace: String) -> Self {
         Self {
+            bells: Bells::new(client.clone()),
             client,
             release_namespace,
             known: BTreeMap::new(),
+            changed: BTreeSet::new(),
         }
     }
 
-    /// Reads what `policies` name and forgets the rest. Gives whether anything is other than it was.
+    /// Waits until something that is watched may have changed; `None` if nothing is watched.
+    pub(super) async fn change(&mut self) -> Option<()> {
+        let first = self.bells.next().await?;
+        self.changed.insert(first);
+        while let Some(object) = self.bells.another() {
+            self.changed.insert(object);
+        }
+        Some(())
+    }
+
+    /// Reads what `policies` name, watches it, and forgets the rest. Gives whether anything is other than it was.
     pub(super) async fn read(&mut self, policies: &[Value], again: Again) -> bool {
         let wanted: BTreeSet<Place> = policies.iter().flat_map(|policy| self.places(policy)).collect();
+        let objects = wanted.iter().map(object).collect();
+        self.bells.hang(&objects);
+        self.changed.retain(|object| objects.contains(object));
         let known = |place: &Place| match (again, self.known.get(place)) {
+            _ if self.changed.contains(&object(place)) => false,
             (Again::Nothing, Some(_)) | (Again::Failures, Some(Ok(_))) => true,
             (_, None) | (Again::Failures, Some(Err(_))) | (Again::Everything, Some(_)) => false,
         };
@@ -67,6 +87,7 @@ impl Notebook {
             .buffer_unordered(READS)
             .collect()
             .await;
+        self.changed.clear();
         let before = self.known.clone();
         self.known.retain(|place, _| wanted.contains(place));
         for (place, found) in found {
@@ -91,13 +112,14 @@ impl Notebook {
             .map(move |lookup| (namespace.clone(), lookup))
     }
 
-    /// An outage does not unmake what was read before it.
+    /// An outage does not unmake what was read before it, and a change that it hides is looked for again.
     fn note(&mut self, place: Place, found: Found) {
         match found {
             Found::Answer(answer) => {
                 self.known.insert(place, answer);
             }
             Found::Outage(error) => {
+                self.changed.insert(object(&place));
                 let known = self.known.entry(place).or_insert_with(|| Err(error.clone()));
                 if known.is_err() {
                     *known = Err(error);
@@ -107,13 +129,17 @@ impl Notebook {
     }
 }
 
+fn object((namespace, what): &Place) -> Object {
+    Object::of(namespace, what)
+}
+
 /// What one request came to.
-enum Found {
+pub(super) enum Found {
     Answer(Answer),
     Outage(LookupError),
 }
 
-async fn read(client: Client, (namespace, what): &Place) -> Found {
+pub(super) async fn read(client: Client, (namespace, what): &Place) -> Found {
     let reading = async {
         match what {
             Lookup::Secret(name) => {

@@ -1,8 +1,12 @@
 //! Against an API server that is played here, request by request.
 
+use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
 use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -10,6 +14,8 @@ use tokio_util::task::TaskTracker;
 use tower_test::mock;
 
 use super::*;
+
+mod secrets;
 
 /// What the played cluster has, and how its next list and watch of cluster-wide policies end.
 #[derive(Default)]
@@ -22,6 +28,19 @@ struct World {
     secrets_down: bool,
     /// Ends the watch that is open, with the text.
     watch: Option<oneshot::Sender<String>>,
+    /// Policies of namespaces.
+    own: Vec<Value>,
+    /// What becomes of watches of Secrets.
+    bells: secrets::Bells,
+    /// Paths and queries of everything that was asked about Secrets.
+    asked: Vec<String>,
+}
+
+/// What the played API server says.
+type Said = UnsyncBoxBody<Bytes, io::Error>;
+
+fn said(text: String) -> Said {
+    Full::from(text).map_err(io::Error::other).boxed_unsync()
 }
 
 struct Played {
@@ -34,7 +53,7 @@ struct Played {
 }
 
 fn start(world: World) -> Played {
-    let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+    let (service, mut handle) = mock::pair::<Request<Body>, Response<Said>>();
     let world = Arc::new(Mutex::new(world));
     let (told, statuses) = mpsc::unbounded_channel();
     let played = Arc::clone(&world);
@@ -47,7 +66,7 @@ fn start(world: World) -> Played {
             answers.spawn(async move {
                 let (status, body) = answer(&world, request, &told).await;
                 let answer = Response::builder().status(status);
-                send.send_response(answer.body(Body::from(body.into_bytes())).unwrap());
+                send.send_response(answer.body(body).unwrap());
             });
         }
     });
@@ -77,6 +96,18 @@ async fn answer(
     world: &Mutex<World>,
     request: Request<Body>,
     told: &mpsc::UnboundedSender<Value>,
+) -> (u16, Said) {
+    if request.uri().path().contains("/secrets") {
+        return secrets::answer(world, request).await;
+    }
+    let (status, body) = answer_other(world, request, told).await;
+    (status, said(body))
+}
+
+async fn answer_other(
+    world: &Mutex<World>,
+    request: Request<Body>,
+    told: &mpsc::UnboundedSender<Value>,
 ) -> (u16, String) {
     let path = request.uri().path().to_owned();
     let watch = request
@@ -101,7 +132,7 @@ async fn answer(
     match path.rsplit('/').next().unwrap() {
         "clustertrustpolicies" if world.outages.is_empty() => (200, list(&world.policies)),
         "clustertrustpolicies" => status(world.outages.remove(0)),
-        "trustpolicies" => (200, list(&[])),
+        "trustpolicies" => (200, list(&world.own)),
         "namespaces" => {
             let metadata = json!({"name": "shop", "labels": {"tier": "web"}});
             let kind = "PartialObjectMetadata";
@@ -110,11 +141,6 @@ async fn answer(
                 list(&[json!({"apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": metadata})]),
             )
         }
-        "login" if world.secrets_down => status(500),
-        "login" if path == "/api/v1/namespaces/release/secrets/login" => match &world.secret {
-            Some(secret) => (200, secret.to_string()),
-            None => status(404),
-        },
         _ => status(404),
     }
 }
@@ -239,37 +265,4 @@ async fn each_status_is_written_once_and_not_at_all_if_it_is_there() {
     played.end_watch(event("MODIFIED", &policy("b"))).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(played.statuses.try_recv().is_err());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_secret_is_found_when_it_comes_and_never_shown() {
-    let mut object = policy("a");
-    object["spec"]["verifiers"] = json!([{"name": "acme", "notary": {
-        "server": "https://trust.example.com", "root": {"trustOnFirstUse": true},
-        "credentials": {"secretRef": {"name": "login"}},
-    }}]);
-    let mut played = start(World {
-        policies: vec![object],
-        ..World::default()
-    });
-    let adopted = played.adopted.recv().await.unwrap();
-    let fault = adopted[0].1.clone().unwrap();
-    assert!(
-        fault.ends_with("Secret \"login\" is not in namespace release: create it there"),
-        "{fault}"
-    );
-    // {"r.example.com": {"auth": "YTpodW50ZXIy"}}
-    let data = json!({".dockercfg": "eyJyLmV4YW1wbGUuY29tIjogeyJhdXRoIjogIllUcG9kVzUwWlhJeSJ9fQ=="});
-    played.world.lock().await.secret = Some(json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockercfg", "metadata": {"name": "login"}, "data": data,
-    }));
-    assert_eq!(played.adopted.recv().await.unwrap()[0].1, None);
-    // An outage unmakes nothing, however long; that the Secret is gone is news.
-    played.world.lock().await.secrets_down = true;
-    tokio::time::sleep(Duration::from_secs(600)).await;
-    assert!(played.adopted.try_recv().is_err());
-    let mut world = played.world.lock().await;
-    (world.secrets_down, world.secret) = (false, None);
-    drop(world);
-    assert!(played.adopted.recv().await.unwrap()[0].1.is_some());
 }

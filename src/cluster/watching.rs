@@ -25,7 +25,7 @@ use crate::policy::{Compiled, compile_object};
 
 /// How often what could not be read of Secrets and `ConfigMap`s is tried again (CRED-24).
 const RETRY: Duration = Duration::from_secs(10);
-/// Every how many of those all of them are read again: their owners rotate them, and nothing tells us.
+/// Every how many of those all of them are read again: not all may be watched, and a watch may die silently.
 const ROUNDS: u32 = 3;
 /// Most changes taken as one: two pages of a list.
 const BURST: usize = 1_000;
@@ -96,6 +96,7 @@ impl Watching {
                     }
                     Again::Nothing
                 }
+                Some(()) = self.notebook.change() => Again::Nothing,
                 _ = ticks.tick() => {
                     round = (round + 1) % ROUNDS;
                     if round == 0 { Again::Everything } else { Again::Failures }

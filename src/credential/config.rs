@@ -65,6 +65,11 @@ impl DockerConfig {
         }
     }
 
+    /// The logins for a repository at a trust server that are for its own host, and not for the registry's.
+    pub fn for_server(&self, server: &str, gun: &Gun) -> Vec<&Credential> {
+        self.matching(server, gun.as_str())
+    }
+
     /// The logins for a repository at a trust server (host, and port if it is not the scheme's own): those for the
     /// server first, then those for the registry, where docker keeps them (notary-v1 §1.7). In an entry for the
     /// trust server a path is the beginning of a GUN.

@@ -22,6 +22,8 @@ pub enum Login {
     Anonymous,
     /// This one, for every repository.
     Credential(Credential),
+    /// These, for every repository, best first.
+    Several(Arc<[Credential]>),
     /// What a docker configuration has for the server or for the repository's registry: a pull secret. Its helpers
     /// are not run.
     Config(Arc<DockerConfig>),
@@ -70,6 +72,7 @@ impl Keyring {
         let mut found = match &self.login {
             Login::Anonymous => Vec::new(),
             Login::Credential(credential) => vec![credential.clone()],
+            Login::Several(credentials) => credentials.to_vec(),
             Login::Config(config) => cloned(config, host, gun),
             Login::File { path, helpers } => {
                 let config = read(path).await?;
@@ -158,7 +161,7 @@ async fn read(path: &Path) -> Result<DockerConfig, LoginError> {
 }
 
 /// Logins tried at one server: a rotation leaves two behind, globs a few more. Each costs a round trip.
-const MOST: usize = 8;
+pub const MOST: usize = 8;
 /// How long a helper's answer serves: CRED-24 allows 60 s.
 const MEMORY: Duration = Duration::from_secs(30);
 /// Answers kept at once: one per registry, and few machines know sixty.

@@ -129,6 +129,16 @@ impl Session {
         }))
     }
 
+    /// A session of its own with the same server: what that wants is known already, tokens are not shared.
+    pub fn with_login(&self, login: Login) -> Self {
+        let State {
+            client, ping, realms, ..
+        } = &*self.0;
+        let session = Self::new(client.clone(), ping.clone(), login, realms.clone(), self.0.names);
+        *session.0.wishes.lock().unwrap_or_else(PoisonError::into_inner) = self.0.wishes();
+        session
+    }
+
     /// Sends a request for `gun` with the login the server wants. A 401 is answered with what has not been tried:
     /// its new challenge, a new token, the next login. The last 401 is the answer.
     ///

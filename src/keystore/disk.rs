@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use super::{EXTENSION, KeyStoreError, MAX_FILE, MAX_FILES, Result, Warning};
+use crate::tuf::KeyFileError;
 
 /// What processes that change something hold. Docker and notary do not know of it; they ignore files of other names.
 const LOCK: &str = ".lock";
@@ -56,10 +57,9 @@ pub(super) fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
 
 /// A key file's text. What is not a plain file is not opened: a pipe would never end.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<String>> {
-    let wrong = || KeyStoreError::Kind { path: path.into() };
     let size = fs::metadata(path).map_err(failed(path))?;
     if !size.is_file() || size.len() > MAX_FILE {
-        return Err(wrong());
+        return Err(KeyStoreError::Kind { path: path.into() });
     }
     let mut text = Zeroizing::new(String::with_capacity(
         usize::try_from(size.len()).unwrap_or_default() + 1,
@@ -67,7 +67,10 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<String>> {
     let file = File::open(path).map_err(failed(path))?;
     let read = file.take(MAX_FILE).read_to_string(&mut text);
     match read {
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(wrong()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(KeyStoreError::Key {
+            path: path.into(),
+            source: KeyFileError::Pem,
+        }),
         read => read.map(|_| text).map_err(failed(path)),
     }
 }

@@ -91,6 +91,12 @@ pub enum Warning {
         /// The file or directory.
         path: PathBuf,
     },
+    /// Whoever reads the file has the key.
+    #[error("{} is not encrypted; `countersign trust key passwd` encrypts it", path.display())]
+    Clear {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file that could not be used.
     #[error("{} is left out", path.display())]
     Skipped {

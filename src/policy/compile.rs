@@ -187,7 +187,7 @@ fn name(metadata: &ObjectMeta, namespace: Option<String>, findings: &mut Finding
 }
 
 /// RFC 1123 subdomain, as the API server wants names of objects.
-pub(super) fn is_object_name(name: &str) -> bool {
+pub fn is_object_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_label)
 }
 

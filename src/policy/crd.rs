@@ -11,14 +11,14 @@ use super::resource::{ClusterTrustPolicy, TrustPolicy};
 
 /// The definitions of both kinds, the cluster's first.
 pub fn crds() -> [CustomResourceDefinition; 2] {
-    [ClusterTrustPolicy::crd(), TrustPolicy::crd()].map(without_nulls)
+    [ClusterTrustPolicy::crd(), TrustPolicy::crd()].map(strict)
 }
 
-/// The definitions of both kinds as YAML documents, for `kubectl apply`. The text is the same every time.
+/// Definitions as YAML documents, for `kubectl apply`. The text is the same every time.
 #[expect(clippy::missing_panics_doc, reason = "it cannot, as said below")]
-pub fn crds_yaml() -> String {
+pub fn crds_yaml(crds: impl IntoIterator<Item = CustomResourceDefinition>) -> String {
     let mut text = String::new();
-    for crd in crds() {
+    for crd in crds {
         #[expect(
             clippy::expect_used,
             reason = "a definition is strings, numbers, lists and maps with text keys"
@@ -31,7 +31,7 @@ pub fn crds_yaml() -> String {
 
 /// Makes an explicit null an error everywhere, as it is in a policy file: `verify:` with nothing behind it is a
 /// mistake, not a rule without `verify`, and CEL's `has` would have taken it for present.
-fn without_nulls(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+pub fn strict(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(schema) = version
             .schema

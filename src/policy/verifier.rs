@@ -74,6 +74,20 @@ pub struct Notary {
     pub max_staleness: Duration,
     /// What it means that `targets/releases` is delegated but was never published (notary-v1 §6.6).
     pub releases_missing: ReleasesMissing,
+    /// Which of a workload's own logins the server may see, where these are used at all.
+    pub lending: Lending,
+}
+
+/// Which of a workload's logins a server may see that a policy names (CRED-20, CRED-21). A server that an image implies is
+/// its registry, and sees that registry's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Lending {
+    /// Those for its own host: who writes the policy of a namespace chooses the server, and need not be one who may
+    /// read the namespace's Secrets.
+    #[default]
+    Own,
+    /// Those for the image's registry too, as docker does it (notary-v1 §1.7): an administrator chose the server.
+    Registry,
 }
 
 /// Where a login comes from.

@@ -111,7 +111,7 @@ impl<K: Keyring> Publisher<'_, K> {
 
     async fn look(&self, now: Timestamp, deadline: Instant) -> Result<Verified, Setback> {
         let site = match self.options.anchor {
-            Anchor::OwnRoot if !self.site.is_known().await? => self.site.pinned(self.own_roots()),
+            Anchor::OwnRoot if !self.site.is_known(deadline).await? => self.site.pinned(self.own_roots()),
             Anchor::OwnRoot | Anchor::Configured | Anchor::FirstUse => self.site.clone(),
         };
         site.look(Purpose::Publish, now, deadline).await

@@ -111,6 +111,12 @@ pub fn message(complaints: &[Complaint]) -> String {
         .unwrap_or_else(|| cut(&lines(complaints, 1, false), MAX_MESSAGE))
 }
 
+/// `message` with a last line that is kept whole, in at most 1,024 bytes.
+pub fn with_note(message: &str, note: &str) -> String {
+    let note = printable(note, MAX_MESSAGE / 2);
+    format!("{}\n{note}", cut(message, MAX_MESSAGE - 1 - note.len()))
+}
+
 fn lines(complaints: &[Complaint], shown: usize, advise: bool) -> String {
     let mut text = complaints
         .iter()

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{SeqAccess, Visitor};
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -104,9 +104,10 @@ pub struct Request<'a> {
     /// What is being done.
     #[serde(default, deserialize_with = "or_default")]
     pub operation: Operation,
-    /// Who does it. Never evidence of trust; read for the node exclusion (AVL-30) and for who sees warnings.
-    #[serde(default, deserialize_with = "or_default", rename = "userInfo")]
-    pub user: User,
+    /// Who does it. Never evidence of trust; read for the node exclusion (AVL-30), for who sees warnings, and for the
+    /// API server to say whether this user may do without content trust.
+    #[serde(borrow, default, deserialize_with = "user", rename = "userInfo")]
+    pub user: User<'a>,
     /// Changes nothing about the decision (ADM-57).
     #[serde(default, deserialize_with = "or_default")]
     pub dry_run: bool,
@@ -126,6 +127,12 @@ impl Request<'_> {
     /// The same of the object as it is stored; `None` on CREATE, or if it cannot be read.
     pub fn old_object(&self) -> Option<Value> {
         self.old_object.and_then(object::read)
+    }
+
+    /// What the object as it would be stored has as its annotation `name`; `None` also if that cannot be read. Anybody
+    /// can write one, so that it is at most a wish (ADM-35).
+    pub fn annotation(&self, name: &str) -> Option<String> {
+        object::annotation(self.object?, name)
     }
 
     /// Whether an owner of the object claims to control it. Anybody can write that, so it is reason enough to leave the
@@ -171,17 +178,55 @@ pub struct Resource {
 }
 
 /// Who asks.
-#[derive(Clone, Default, Deserialize)]
-pub struct User {
+#[derive(Clone, Default)]
+pub struct User<'a> {
     /// Personal data: stays out of logs (OBS-21).
-    #[serde(default, deserialize_with = "or_default", rename = "username")]
     pub name: String,
     /// Whether the group of kubelets is among the groups, as authenticated.
+    node: bool,
+    raw: Option<&'a RawValue>,
+}
+
+/// What is always read of a user.
+#[derive(Deserialize)]
+struct Known {
+    #[serde(default, deserialize_with = "or_default", rename = "username")]
+    name: String,
     #[serde(default, deserialize_with = "holds_nodes", rename = "groups")]
     node: bool,
 }
 
-impl User {
+/// Everything an authorizer may go by, as the API server authenticated it. Personal data: stays out of logs (OBS-21).
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct Identity {
+    /// Never empty.
+    #[serde(default, deserialize_with = "or_default", rename = "username")]
+    pub name: String,
+    /// Tells apart users who had the same name one after the other; may be empty.
+    #[serde(default, deserialize_with = "or_default")]
+    pub uid: String,
+    /// Every group.
+    #[serde(default, deserialize_with = "or_default")]
+    pub groups: Vec<String>,
+    /// What the authenticator knows besides: scopes of a token, for one.
+    #[serde(default, deserialize_with = "extra")]
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity(..)")
+    }
+}
+
+impl User<'_> {
+    /// The whole identity; `None` if it cannot be read, names nobody or is larger than [`MAX_IDENTITY`].
+    pub fn identity(&self) -> Option<Identity> {
+        let raw = self.raw?.get();
+        let read = (raw.len() <= MAX_IDENTITY).then(|| serde_json::from_str(raw).ok())?;
+        read.filter(|identity: &Identity| !identity.name.is_empty())
+    }
+
     /// Whether this is a kubelet, which may create mirror pods only (AVL-30).
     pub const fn is_node(&self) -> bool {
         self.node
@@ -324,6 +369,26 @@ impl<'a> StatusOut<'a> {
     }
 }
 
+/// The rest is read again by whoever needs it: a body may have millions of groups.
+fn user<'de, D: Deserializer<'de>>(deserializer: D) -> Result<User<'de>, D::Error> {
+    let Some(raw) = Option::<&RawValue>::deserialize(deserializer)? else {
+        return Ok(User::default());
+    };
+    let Known { name, node } = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
+    Ok(User {
+        name,
+        node,
+        raw: Some(raw),
+    })
+}
+
+/// An empty list of Go is `null` in JSON.
+fn extra<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Vec<String>>, D::Error> {
+    let read: Option<BTreeMap<String, Option<Vec<String>>>> = Option::deserialize(deserializer)?;
+    let filled = |(key, values): (String, Option<Vec<String>>)| (key, values.unwrap_or_default());
+    Ok(read.unwrap_or_default().into_iter().map(filled).collect())
+}
+
 /// Reads a list of groups without keeping it: a body may have millions.
 fn holds_nodes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     struct Groups;
@@ -351,6 +416,8 @@ fn holds_nodes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Er
     deserializer.deserialize_any(Groups)
 }
 
+/// Largest identity in bytes of JSON: a thousand groups of 64 characters.
+const MAX_IDENTITY: usize = 64 << 10;
 /// The group of kubelets; `NodeRestriction` lets them create mirror pods only.
 const NODES: &str = "system:nodes";
 

@@ -85,7 +85,7 @@ impl Admin {
     /// `ok`, or the conditions by name when asked for them or when one does not hold.
     fn readyz(&self, query: Option<&str>, now: Timestamp) -> Response<Body> {
         let conditions = self.ready.conditions(now);
-        let ready = conditions.iter().all(|(_, holds)| *holds);
+        let ready = conditions.clone().all(|(_, holds)| holds);
         let verbose = query.is_some_and(|query| {
             query
                 .split('&')

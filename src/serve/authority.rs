@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use base64::Engine as _;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -26,7 +27,7 @@ use super::tls::{self, TlsError};
 pub(super) struct Authority {
     pub(super) certificate: CertificateDer<'static>,
     pub(super) life: Life,
-    key: Option<KeyPair>,
+    key: Option<Zeroizing<KeyPair>>,
 }
 
 /// A pair as it is written.
@@ -36,10 +37,27 @@ pub(super) struct Pair {
 }
 
 impl Authority {
+    /// Makes one that is good for `life` from `now`.
+    pub(super) fn found(life: Duration, now: Timestamp) -> Result<Self, rcgen::Error> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let params = authority_params(life, now);
+        let certificate = params.self_signed(&key)?.der().clone();
+        // As it is in the certificate: to the second.
+        let second = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap_or(at);
+        Ok(Self {
+            life: Life {
+                not_before: second(minus(now, BACKDATED)),
+                not_after: second(plus(now, life)),
+            },
+            certificate,
+            key: Some(Zeroizing::new(key)),
+        })
+    }
+
     /// Takes up `certificate` again, with whichever of `keys` belongs to it.
     pub(super) fn resume(
         certificate: CertificateDer<'static>,
-        keys: &mut Vec<KeyPair>,
+        keys: &mut Vec<Zeroizing<KeyPair>>,
     ) -> Result<Self, TlsError> {
         let parsed = Certificate::from_der(&certificate).map_err(TlsError::Certificate)?;
         let public = parsed
@@ -62,6 +80,40 @@ impl Authority {
         self.key.is_some() && self.life.contains(now)
     }
 
+    /// Whether it could sign by a clock that differs from its maker's as much as clocks do: of several replicas one
+    /// whose clock is behind must not think that what another made is broken.
+    pub(super) fn usable(&self, now: Timestamp) -> bool {
+        self.key.is_some() && !self.expired(now) && self.life.not_before <= plus(now, CLOCKS_DIFFER)
+    }
+
+    pub(super) fn expired(&self, now: Timestamp) -> bool {
+        self.life.not_after < now
+    }
+
+    /// Whether the certificate says that it is an authority of our own making.
+    pub(super) fn ours(&self) -> bool {
+        let own = format!("CN={AUTHORITY_NAME}");
+        Certificate::from_der(&self.certificate).is_ok_and(|certificate| {
+            let certificate = certificate.tbs_certificate();
+            certificate.subject().to_string() == own && certificate.issuer().to_string() == own
+        })
+    }
+
+    /// Its certificate as it is written.
+    pub(super) fn pem(&self) -> String {
+        let text = base64::engine::general_purpose::STANDARD.encode(&self.certificate);
+        let mut out = String::from("-----BEGIN CERTIFICATE-----\n");
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let (line, after) = rest.split_at(rest.len().min(PEM_WIDTH));
+            out.push_str(line);
+            out.push('\n');
+            rest = after;
+        }
+        out.push_str("-----END CERTIFICATE-----\n");
+        out
+    }
+
     /// Its key as it is written, if there is one.
     pub(super) fn key_pem(&self) -> Option<Zeroizing<String>> {
         self.key.as_ref().map(|key| Zeroizing::new(key.serialize_pem()))
@@ -76,6 +128,14 @@ pub(super) struct Signer<'a> {
 }
 
 impl<'a> Signer<'a> {
+    /// One that is certain.
+    pub(super) fn of(authority: &'a Authority) -> Option<Self> {
+        Some(Self {
+            life: authority.life,
+            key: authority.key.as_deref()?,
+        })
+    }
+
     /// Who signs a leaf made now: the newest authority that has been in `ca.crt` long enough for clients to have read
     /// it; else the oldest, which clients have known longest.
     pub(super) fn choose(authorities: &'a [Authority], now: Timestamp) -> Option<Self> {
@@ -85,23 +145,25 @@ impl<'a> Signer<'a> {
             .collect();
         able.sort_by_key(|authority| Reverse(authority.life.not_before));
         let known = |authority: &&&Authority| plus(authority.life.not_before, ANNOUNCED) <= now;
-        let chosen = able.iter().find(known).or(able.last())?;
-        Some(Self {
-            life: chosen.life,
-            key: chosen.key.as_ref()?,
-        })
+        Self::of(able.iter().find(known).or(able.last())?)
     }
 
-    /// Signs a fresh key for `names`, for a week or the rest of the authority's own life.
-    pub(super) fn issue(&self, names: &[String], now: Timestamp) -> Result<Pair, rcgen::Error> {
+    /// Signs a fresh key for `names`, good for `life` or the rest of the authority's own.
+    pub(super) fn issue(
+        &self,
+        names: &[String],
+        life: Duration,
+        now: Timestamp,
+    ) -> Result<Pair, rcgen::Error> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name = named(LEAF_NAME);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        good(&mut params, now, plus(now, LEAF_LIFE).min(self.life.not_after));
-        let certificate = params.signed_by(&key, &Issuer::from_params(&authority_params(now), self.key))?;
+        good(&mut params, now, plus(now, life).min(self.life.not_after));
+        let issuer = authority_params(life, now);
+        let certificate = params.signed_by(&key, &Issuer::from_params(&issuer, self.key))?;
         Ok(Pair {
             certificate: certificate.pem(),
             key: Zeroizing::new(key.serialize_pem()),
@@ -109,24 +171,17 @@ impl<'a> Signer<'a> {
     }
 }
 
-/// Makes an authority for a year.
-pub(super) fn found(now: Timestamp) -> Result<Pair, rcgen::Error> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-    let certificate = authority_params(now).self_signed(&key)?;
-    Ok(Pair {
-        certificate: certificate.pem(),
-        key: Zeroizing::new(key.serialize_pem()),
-    })
-}
-
 /// Whether two thirds of a life are over (TLS-02), or it has not begun: the clock was wrong when it was made.
 pub(super) fn due(life: Life, now: Timestamp) -> bool {
-    let whole = life
-        .not_after
-        .as_second()
-        .saturating_sub(life.not_before.as_second());
-    let over = now.as_second().saturating_sub(life.not_before.as_second());
-    over < 0 || over.saturating_mul(3) >= whole.saturating_mul(2)
+    now < life.not_before || spent(life, RENEWAL, now)
+}
+
+/// Whether so many thousandths of a life are over. It counts from when the certificate was made.
+pub(super) fn spent(life: Life, thousandths: i64, now: Timestamp) -> bool {
+    let made = plus(life.not_before, BACKDATED).as_second();
+    let whole = life.not_after.as_second().saturating_sub(made);
+    let over = now.as_second().saturating_sub(made);
+    over.saturating_mul(1000) >= whole.saturating_mul(thousandths)
 }
 
 /// Whether `leaf` is for exactly `names`, and one of `authorities` vouches for it at `now` (TLS-03).
@@ -188,10 +243,10 @@ fn canonical(name: &str) -> String {
         .map_or_else(|_| name.to_owned(), |address| address.to_string())
 }
 
-fn authority_params(now: Timestamp) -> CertificateParams {
+fn authority_params(life: Duration, now: Timestamp) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = named(AUTHORITY_NAME);
-    good(&mut params, now, plus(now, AUTHORITY_LIFE));
+    good(&mut params, now, plus(now, life));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
@@ -214,24 +269,26 @@ fn since_epoch(at: Timestamp) -> Duration {
     Duration::from_secs(at.as_second().try_into().unwrap_or_default())
 }
 
-fn plus(at: Timestamp, hours: i64) -> Timestamp {
-    at.checked_add(SignedDuration::from_hours(hours))
-        .unwrap_or(Timestamp::MAX)
+fn plus(at: Timestamp, time: Duration) -> Timestamp {
+    let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+    at.checked_add(time).unwrap_or(Timestamp::MAX)
 }
 
-fn minus(at: Timestamp, minutes: i64) -> Timestamp {
-    at.checked_sub(SignedDuration::from_mins(minutes))
-        .unwrap_or(Timestamp::MIN)
+fn minus(at: Timestamp, time: Duration) -> Timestamp {
+    let time = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+    at.checked_sub(time).unwrap_or(Timestamp::MIN)
 }
 
 const AUTHORITY_NAME: &str = "Countersign webhook authority";
 const LEAF_NAME: &str = "Countersign webhook";
-/// Hours: a year (TLS-01).
-const AUTHORITY_LIFE: i64 = 365 * 24;
-/// Hours: a week (TLS-01).
-const LEAF_LIFE: i64 = 7 * 24;
-/// Hours that a new authority is shown in `ca.crt` before it signs (TLS-06): whoever copies that file somewhere once a
-/// day has it in time.
-const ANNOUNCED: i64 = 24;
-/// Minutes of clock difference between machines (TLS-01).
-const BACKDATED: i64 = 5;
+/// Thousandths of a life after which there has to be a new one (TLS-02).
+pub(super) const RENEWAL: i64 = 667;
+/// How long a new authority is shown in `ca.crt` of a folder before it signs (TLS-06): whoever copies that file somewhere
+/// once a day has it in time.
+const ANNOUNCED: Duration = Duration::from_secs(24 * 3600);
+/// Certificates are good from so long before they are made, for clocks that are behind (TLS-01).
+const BACKDATED: Duration = Duration::from_secs(5 * 60);
+/// One clock five minutes ahead, another five behind.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(10 * 60);
+/// RFC 7468.
+const PEM_WIDTH: usize = 64;

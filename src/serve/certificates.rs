@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
@@ -11,8 +12,9 @@ use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
 use super::config::{Certificate, Tls};
+use super::managed::{self, Managed};
 use super::ready::{Life, Ready};
-use super::self_signed::{SelfSigned, SelfSignedError};
+use super::self_signed::{Current, SelfSigned, SelfSignedError};
 use super::tls::{self, Dialect, Loaded, Material, TlsError};
 use crate::telemetry::{Metrics, chain};
 
@@ -21,6 +23,8 @@ use crate::telemetry::{Metrics, chain};
 pub(super) struct Certificates {
     settings: Tls,
     dialect: Dialect,
+    /// Where they are kept in a cluster.
+    managed: Option<tokio::sync::Mutex<Managed>>,
     current: ArcSwapOption<ServerConfig>,
     seen: Mutex<Seen>,
     ready: Ready,
@@ -50,10 +54,24 @@ impl Certificates {
     ///
     /// [`TlsError::Suite`] or [`TlsError::Name`] when the settings themselves are wrong, whatever the files hold.
     pub(super) fn new(settings: Tls, ready: Ready, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
-        if let Certificate::SelfSigned { names, .. } = &settings.certificate {
-            tls::presentable(names)?;
-        }
+        let managed = match &settings.certificate {
+            Certificate::Files { .. } => None,
+            Certificate::SelfSigned { names, .. } => {
+                tls::presentable(names)?;
+                None
+            }
+            Certificate::Cluster {
+                store,
+                names,
+                lifetimes,
+            } => {
+                tls::presentable(names)?;
+                let managed = Managed::new(*store.clone(), names.clone(), *lifetimes, Arc::clone(&metrics));
+                Some(managed.into())
+            }
+        };
         Ok(Self {
+            managed,
             dialect: Dialect::new(&settings)?,
             settings,
             current: ArcSwapOption::empty(),
@@ -78,27 +96,53 @@ impl Certificates {
         );
     }
 
+    /// Takes up what files hold. An API server may keep us waiting, which probes must not: that is left to
+    /// [`keep_fresh`](Self::keep_fresh).
+    pub(super) async fn begin(self: &Arc<Self>, now: Timestamp) {
+        if self.managed.is_none() {
+            self.refresh(now).await;
+        }
+    }
+
     /// Refreshes for ever. The clock is read at each turn: a timer would miss the moment after a suspend (TLS-02).
     pub(super) async fn keep_fresh(self: Arc<Self>, clock: fn() -> Timestamp) {
-        loop {
-            tokio::time::sleep(self.settings.poll).await;
+        if self.managed.is_some() {
             self.refresh(clock()).await;
+        }
+        loop {
+            tokio::time::sleep(self.pause()).await;
+            self.refresh(clock()).await;
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        match &self.settings.certificate {
+            Certificate::Cluster { lifetimes, .. } => self.settings.poll.min(managed::pause(lifetimes)),
+            Certificate::Files { .. } | Certificate::SelfSigned { .. } => self.settings.poll,
         }
     }
 
     /// Takes up a pair that changed, or makes a new one if that is due. On a failure the old one stays.
     pub(super) async fn refresh(self: &Arc<Self>, now: Timestamp) {
+        let mut made = None;
+        if let Some(managed) = &self.managed {
+            made = managed.lock().await.turn(now).await;
+            if made.is_none() {
+                return;
+            }
+        }
         let me = Arc::clone(self);
-        if let Err(panic) = tokio::task::spawn_blocking(move || me.refresh_now(now)).await {
+        if let Err(panic) = tokio::task::spawn_blocking(move || me.refresh_now(made, now)).await {
             error!(error = %panic, "certificate reload broke off");
         }
     }
 
-    fn refresh_now(&self, now: Timestamp) {
+    /// Takes up what was `made` elsewhere, or what the files hold.
+    fn refresh_now(&self, made: Option<Current>, now: Timestamp) {
         let Ok(mut seen) = self.seen.lock() else {
             return;
         };
-        match self.attempt(&seen, now) {
+        match self.attempt(&seen, made, now) {
             Ok(None) => seen.complaint = None,
             Ok(Some((material, loaded))) => {
                 *seen = Seen {
@@ -112,8 +156,13 @@ impl Certificates {
     }
 
     /// `None` if what is there is in service already, and still good.
-    fn attempt(&self, seen: &Seen, now: Timestamp) -> Result<Option<(Material, Loaded)>, ReloadError> {
-        let (material, authority) = self.read(now)?;
+    fn attempt(
+        &self,
+        seen: &Seen,
+        made: Option<Current>,
+        now: Timestamp,
+    ) -> Result<Option<(Material, Loaded)>, ReloadError> {
+        let (material, authority) = self.read(made, now)?;
         if let Some((serving, life)) = &seen.serving
             && *serving == material
             && life.contains(now)
@@ -151,20 +200,34 @@ impl Certificates {
         }
     }
 
-    fn read(&self, now: Timestamp) -> Result<(Material, Option<Timestamp>), ReloadError> {
+    fn read(
+        &self,
+        made: Option<Current>,
+        now: Timestamp,
+    ) -> Result<(Material, Option<Timestamp>), ReloadError> {
         let clients = self
             .settings
             .clients
             .as_ref()
             .map(|clients| read(&clients.ca))
             .transpose()?;
-        let (chain, key, authority) = match &self.settings.certificate {
-            Certificate::Files { certificate, key } => (read(certificate)?, Zeroizing::new(read(key)?), None),
-            Certificate::SelfSigned { directory, names } => {
-                let current = SelfSigned::new(directory.clone(), names.clone()).maintain(now)?;
-                (current.chain, current.key, current.authority)
+        let current = match (made, &self.settings.certificate) {
+            (Some(made), _) => made,
+            (None, Certificate::Files { certificate, key }) => Current {
+                chain: read(certificate)?,
+                key: Zeroizing::new(read(key)?),
+                authority: None,
+            },
+            (None, Certificate::SelfSigned { directory, names }) => {
+                SelfSigned::new(directory.clone(), names.clone()).maintain(now)?
             }
+            (None, Certificate::Cluster { .. }) => return Err(TlsError::Empty.into()),
         };
+        let Current {
+            chain,
+            key,
+            authority,
+        } = current;
         Ok((Material { chain, key, clients }, authority))
     }
 }

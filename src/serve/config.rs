@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cluster::CertificateStore;
+
 /// Sockets, certificates, limits and drain times.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -78,6 +80,35 @@ pub enum Certificate {
         /// Host names and addresses of the leaf.
         names: Vec<String>,
     },
+    /// An authority in a Secret that all replicas share, and a leaf of this replica alone that is nowhere but in memory
+    /// (TLS-01).
+    Cluster {
+        /// The Secret, and the webhook configurations that are to trust the authority.
+        store: Box<CertificateStore>,
+        /// Host names and addresses of the leaf.
+        names: Vec<String>,
+        /// How long certificates are good.
+        lifetimes: Lifetimes,
+    },
+}
+
+/// How long certificates of our own are good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Of an authority; at two thirds of it the next one is announced.
+    pub authority: Duration,
+    /// Of a leaf.
+    pub leaf: Duration,
+}
+
+impl Default for Lifetimes {
+    /// A year and a week (TLS-01).
+    fn default() -> Self {
+        Self {
+            authority: Duration::from_secs(365 * 24 * 3600),
+            leaf: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
 }
 
 impl Certificate {

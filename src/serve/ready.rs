@@ -16,6 +16,8 @@ pub struct Conditions {
     pub certificate: Option<Life>,
     /// Policies have been read completely once.
     pub policies: bool,
+    /// Whether the cluster's trust records have been read completely once; `None` where they are not used.
+    pub trust_records: Option<bool>,
     /// The server is leaving.
     pub draining: bool,
 }
@@ -48,22 +50,34 @@ impl Ready {
         self.0.send_modify(|state| state.policies = true);
     }
 
+    /// Readiness waits for trust records from now on.
+    pub fn await_trust_records(&self) {
+        self.0.send_modify(|state| {
+            state.trust_records.get_or_insert(false);
+        });
+    }
+
+    /// Trust records are loaded, and readiness no longer waits for them.
+    pub fn trust_records_loaded(&self) {
+        self.0.send_modify(|state| state.trust_records = Some(true));
+    }
+
     /// Sees every change, for those who wait for one.
     pub fn watch(&self) -> watch::Receiver<Conditions> {
         self.0.subscribe()
     }
 
     /// The conditions by name at `now`, in the order `/readyz?verbose` lists them.
-    pub fn conditions(&self, now: Timestamp) -> [(&'static str, bool); 3] {
+    pub fn conditions(&self, now: Timestamp) -> impl Iterator<Item = (&'static str, bool)> + Clone {
         let state = self.0.borrow();
-        [
-            (
-                "certificate",
-                state.certificate.is_some_and(|life| life.contains(now)),
-            ),
-            ("policies", state.policies),
-            ("not-draining", !state.draining),
-        ]
+        let certificate = state.certificate.is_some_and(|life| life.contains(now));
+        let conditions = [
+            Some(("certificate", certificate)),
+            Some(("policies", state.policies)),
+            state.trust_records.map(|loaded| ("trust-records", loaded)),
+            Some(("not-draining", !state.draining)),
+        ];
+        conditions.into_iter().flatten()
     }
 
     pub(super) fn certificate_loaded(&self, life: Life) {
@@ -74,7 +88,9 @@ impl Ready {
         self.0.send_modify(|state| state.draining = true);
     }
 
-    pub(super) fn has_policies(&self) -> bool {
-        self.0.borrow().policies
+    /// Whether all is known by which requests are judged.
+    pub(super) fn can_judge(&self) -> bool {
+        let state = self.0.borrow();
+        state.policies && state.trust_records != Some(false)
     }
 }

@@ -22,7 +22,8 @@ use rustls_pki_types::pem::PemObject as _;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
-use super::authority::{Authority, Pair, Signer, due, found, vouched};
+use super::authority::{Authority, Pair, Signer, due, vouched};
+use super::config::Lifetimes;
 use super::tls;
 
 /// The directory cannot hold our certificates.
@@ -97,11 +98,13 @@ impl SelfSigned {
         if known.is_empty() && self.path(AUTHORITIES).exists() {
             warn!(directory = %self.directory.display(), "certificate authority is lost, making a new one: clients must be given ca.crt again");
         }
-        let Pair { certificate, key } = found(now).map_err(SelfSignedError::Certificate)?;
-        let old = || known.iter().filter_map(Authority::key_pem);
-        let keys = Zeroizing::new(old().fold(key.to_string(), |keys, old| keys + &old));
+        let new =
+            Authority::found(Lifetimes::default().authority, now).map_err(SelfSignedError::Certificate)?;
+        let all = || std::iter::once(&new).chain(&known);
+        let keys: Vec<_> = all().filter_map(Authority::key_pem).collect();
+        let keys = Zeroizing::new(keys.iter().map(|key| key.as_str()).collect::<String>());
         self.replace(AUTHORITY_KEYS, keys.as_bytes(), PRIVATE)?;
-        let bundle = known.iter().fold(certificate, |bundle, old| bundle + &pem(old));
+        let bundle: String = all().map(Authority::pem).collect();
         self.replace(AUTHORITIES, bundle.as_bytes(), PUBLIC)?;
         info!(directory = %self.directory.display(), "made a certificate authority");
         known = self.stored_authorities(now);
@@ -113,7 +116,7 @@ impl SelfSigned {
         let bundle = self.read(AUTHORITIES).unwrap_or_default();
         let keys = Zeroizing::new(self.read(AUTHORITY_KEYS).unwrap_or_default());
         let mut keys: Vec<_> = PrivateKeyDer::pem_slice_iter(&keys)
-            .filter_map(|key| KeyPair::try_from(&key.ok()?).ok())
+            .filter_map(|key| KeyPair::try_from(&key.ok()?).ok().map(Zeroizing::new))
             .collect();
         tls::certificates(&bundle)
             .unwrap_or_default()
@@ -129,7 +132,7 @@ impl SelfSigned {
         let key = Zeroizing::new(self.read(LEAF_KEY).ok()?);
         let leaf = tls::certificates(&chain).ok()?.into_iter().next()?;
         let keys = KeyPair::try_from(&PrivateKeyDer::from_pem_slice(&key).ok()?).ok()?;
-        let own = Authority::resume(leaf.clone(), &mut vec![keys]).ok()?;
+        let own = Authority::resume(leaf.clone(), &mut vec![Zeroizing::new(keys)]).ok()?;
         let good = own.signs(now) && !due(own.life, now) && vouched(&leaf, &self.names, authorities, now);
         good.then_some((chain, key))
     }
@@ -144,7 +147,7 @@ impl SelfSigned {
             self.error(Path::new(AUTHORITIES), lost)
         })?;
         let Pair { certificate, key } = signer
-            .issue(&self.names, now)
+            .issue(&self.names, Lifetimes::default().leaf, now)
             .map_err(SelfSignedError::Certificate)?;
         self.replace(LEAF_KEY, key.as_bytes(), PRIVATE)?;
         self.replace(LEAF, certificate.as_bytes(), PUBLIC)?;
@@ -200,21 +203,6 @@ impl SelfSigned {
     }
 }
 
-fn pem(authority: &Authority) -> String {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(&authority.certificate);
-    let mut out = String::from("-----BEGIN CERTIFICATE-----\n");
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(PEM_WIDTH));
-        out.push_str(line);
-        out.push('\n');
-        rest = after;
-    }
-    out.push_str("-----END CERTIFICATE-----\n");
-    out
-}
-
 const AUTHORITIES: &str = "ca.crt";
 const AUTHORITY_KEYS: &str = "ca.key";
 const LEAF: &str = "tls.crt";
@@ -226,8 +214,6 @@ const PUBLIC: u32 = 0o644;
 /// A thousand times what a turn takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
-/// RFC 7468.
-const PEM_WIDTH: usize = 64;
 
 #[cfg(test)]
 mod tests;

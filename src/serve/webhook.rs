@@ -113,7 +113,7 @@ where
         if *self.stage.borrow() >= Stage::Refusing {
             return Err(Refusal::Busy(Busy::Draining));
         }
-        if !self.ready.has_policies() {
+        if !self.ready.can_judge() {
             return Err(Refusal::Busy(Busy::NotReady));
         }
         Ok(())

@@ -58,7 +58,7 @@ fn a_save_that_did_not_see_the_latest_state_is_refused() {
     let late = store.save(SERVER, &gun(), &first, &state(4));
     assert!(matches!(late, Err(StoreError::Conflict { .. })));
     let same = store.save(SERVER, &gun(), &first, &state(5)).unwrap();
-    assert_eq!(same.revision, second.revision, "the very same is no conflict");
+    assert_eq!(same.row(), second.row(), "the very same is no conflict");
     store.save(SERVER, &gun(), &second, &state(6)).unwrap();
     assert_eq!(store.load(SERVER, &gun()).unwrap().state.seen, state(6).seen);
 }
@@ -74,11 +74,11 @@ fn what_is_loaded_is_of_one_revision_while_another_process_writes() {
     });
     while !writing.is_finished() {
         let record = reader.load(SERVER, &gun()).unwrap();
-        if record.revision > 0 {
-            assert_eq!(record.state, state(record.revision));
+        if record.row() > 0 {
+            assert_eq!(record.state, state(record.row()));
         }
     }
-    assert_eq!(reader.load(SERVER, &gun()).unwrap().revision, 300);
+    assert_eq!(reader.load(SERVER, &gun()).unwrap().row(), 300);
 }
 
 #[test]

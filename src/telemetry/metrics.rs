@@ -1,5 +1,7 @@
 //! What the process counts.
 
+mod certificates;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -14,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+use self::certificates::Certificates;
 use super::exposition::{self, Exposition};
 use super::nearest::Nearest;
 use super::process::Process;
@@ -29,6 +32,7 @@ pub struct Metrics {
     registry: Registry,
     admissions: Family<Admission, Counter>,
     admission_seconds: Histograms<Decided>,
+    bypasses: Family<Attempt, Counter>,
     verifications: Family<Verification, Counter>,
     verification_seconds: Histograms<Verified>,
     upstream: Family<Upstream, Counter>,
@@ -37,10 +41,11 @@ pub struct Metrics {
     metadata_expiry: Arc<Nearest>,
     clock_skew: Gauge<f64, AtomicU64>,
     stale_served: Counter,
+    pull_secrets: Family<Outcome, Counter>,
+    trust_records_lost: Counter,
     policy_ready: Gauge,
     policy_reloads: Family<Outcome, Counter>,
-    certificate_expiry: Family<Kind, Gauge>,
-    certificate_reloads: Family<Outcome, Counter>,
+    certificates: Certificates,
     inflight: Gauge,
     shed: Family<Reason, Counter>,
     responses: Family<Status, Counter>,
@@ -90,8 +95,8 @@ struct Outcome {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
-    kind: &'static str,
+struct Attempt {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -120,6 +125,7 @@ impl Default for Metrics {
                 Family::default(),
             ),
             admission_seconds: seconds(r, "admission_duration", "Time to answer an admission request"),
+            bypasses: counters(r, "bypass", "Denials that an annotation asked to lift"),
             verifications: add(r, "image_verifications", "Images verified", Family::default()),
             verification_seconds: seconds(r, "image_verification_duration", "Time to verify one image"),
             upstream: add(
@@ -147,6 +153,8 @@ impl Default for Metrics {
                 "Images admitted on metadata that could not be refreshed",
                 Counter::default(),
             ),
+            pull_secrets: counters(r, "pull_secrets", "Pull secrets of workloads looked at"),
+            trust_records_lost: add(r, "trust_records_lost", "Trust records lost", Counter::default()),
             policy_ready: add(r, "policy_ready", "Whether policies are loaded", Gauge::default()),
             policy_reloads: add(
                 r,
@@ -154,18 +162,7 @@ impl Default for Metrics {
                 "Attempts to load policies",
                 Family::default(),
             ),
-            certificate_expiry: add(
-                r,
-                "certificate_not_after_timestamp_seconds",
-                "End of the serving certificate's life",
-                Family::default(),
-            ),
-            certificate_reloads: add(
-                r,
-                "certificate_reloads",
-                "Attempts to load the serving certificate",
-                Family::default(),
-            ),
+            certificates: Certificates::new(r),
             inflight: add(
                 r,
                 "requests_inflight",
@@ -228,6 +225,11 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
+    /// Somebody asked for a denial to be lifted: `accepted`, `denied`, `unavailable` or `no_reason`.
+    pub fn bypass(&self, outcome: &'static str) {
+        self.bypasses.get_or_create(&Attempt { outcome }).inc();
+    }
+
     /// One image verified: `result` (trusted, denied, unavailable), `reason` a word from `Refusal::reason` or
     /// `signed`, `cache` (hit, miss).
     pub fn verification(
@@ -282,6 +284,16 @@ impl Metrics {
         self.stale_served.inc();
     }
 
+    /// A pull secret of a workload was looked at: `ok`, `missing`, `malformed` or `unavailable` (CRED-02).
+    pub fn pull_secret(&self, result: &'static str) {
+        self.pull_secrets.get_or_create(&Outcome { result }).inc();
+    }
+
+    /// A trust record was deleted or put back by somebody who did not say that it was meant (design §5).
+    pub fn trust_record_lost(&self) {
+        self.trust_records_lost.inc();
+    }
+
     /// Whether policies are loaded.
     pub fn policy_ready(&self, ready: bool) {
         self.policy_ready.set(ready.into());
@@ -290,19 +302,6 @@ impl Metrics {
     /// Policies were read anew: `result` is `ok` or `error`.
     pub fn policy_reload(&self, result: &'static str) {
         self.policy_reloads.get_or_create(&Outcome { result }).inc();
-    }
-
-    /// The end of life of the serving certificate (`leaf`) or of its authority (`ca`), in seconds since the epoch
-    /// (TLS-22).
-    pub fn certificate_not_after(&self, kind: &'static str, epoch_seconds: i64) {
-        self.certificate_expiry
-            .get_or_create(&Kind { kind })
-            .set(epoch_seconds);
-    }
-
-    /// The serving certificate was read anew: `result` is `ok` or `error` (TLS-20).
-    pub fn certificate_reload(&self, result: &'static str) {
-        self.certificate_reloads.get_or_create(&Outcome { result }).inc();
     }
 
     /// Counts a request as in flight until the returned guard is dropped.
@@ -385,6 +384,12 @@ impl Metrics {
                 }));
             }
         }
+        for result in ["ok", "missing", "malformed", "unavailable"] {
+            drop(self.pull_secrets.get_or_create(&Outcome { result }));
+        }
+        for outcome in ["accepted", "denied", "unavailable", "no_reason"] {
+            drop(self.bypasses.get_or_create(&Attempt { outcome }));
+        }
         for kind in ["trust", "token"] {
             for code in ["2xx", "4xx", "5xx", "error"] {
                 drop(self.upstream.get_or_create(&Upstream { kind, code }));
@@ -392,8 +397,8 @@ impl Metrics {
         }
         for result in ["ok", "error"] {
             drop(self.policy_reloads.get_or_create(&Outcome { result }));
-            drop(self.certificate_reloads.get_or_create(&Outcome { result }));
         }
+        self.certificates.start_at_zero();
         for result in ["ok", "error", "timeout"] {
             drop(self.handshakes.get_or_create(&Outcome { result }));
         }
@@ -420,6 +425,13 @@ impl Drop for InFlight {
 fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
     registry.register(name, help, metric.clone());
     metric
+}
+
+fn counters<S>(registry: &mut Registry, name: &str, help: &str) -> Family<S, Counter>
+where
+    S: Clone + fmt::Debug + Eq + std::hash::Hash + EncodeLabelSet + Send + Sync + 'static,
+{
+    add(registry, name, help, Family::default())
 }
 
 fn seconds<S>(registry: &mut Registry, name: &str, help: &str) -> Histograms<S>

@@ -1,6 +1,9 @@
 //! The engine: verifiers, servers, memory, and the runs under way.
 
 mod ask;
+mod consult;
+mod others;
+mod outage;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,27 +11,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use self::consult::Inquiry;
 use super::Verify;
 use super::combine::combine;
+use super::keeper::Keeper;
 use super::memory::{Failure, Key, Known, Memory};
 use super::options::Options;
 use super::outcome::{Kind, Pinned, Refusal, Source};
-use super::remote::Remote;
 use super::servers::Servers;
 use super::turns::Turns;
 use super::verifier::{Fault, Notary, VerifierError};
 use crate::fetch::Flights;
 use crate::policy::{DigestRule, PolicySet, Verification, Verifier, VerifierKind};
 use crate::reference::{Gun, Reference};
-use crate::store::Store;
+use crate::review::logins::PullSources;
 use crate::telemetry::Metrics;
 use crate::tuf::{Collection, Purpose, Resolution, Task, Unsigned};
 
@@ -50,12 +54,14 @@ pub struct Trust {
 #[derive(Debug)]
 struct Engine {
     options: Options,
-    store: Arc<Store>,
+    store: Keeper,
     metrics: Arc<Metrics>,
     servers: Servers,
     verifiers: ArcSwap<HashMap<Arc<Verifier>, Arc<Notary>>>,
     numbers: AtomicU64,
     memory: Memory,
+    /// What was found with workloads' own logins. Nothing in it is refreshed: the logins are gone by then.
+    private: Memory,
     flights: Flights<Key, Result<Known, Failure>>,
     turns: Turns,
     tasks: TaskTracker,
@@ -63,16 +69,17 @@ struct Engine {
 
 impl Trust {
     /// An engine that knows no verifier yet.
-    pub fn new(options: Options, store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(options: Options, store: impl Into<Keeper>, metrics: Arc<Metrics>) -> Self {
         let servers = Servers::new(options.credential_helpers, Arc::clone(&metrics));
         let engine = Engine {
             options,
-            store,
+            store: store.into(),
             metrics,
             servers,
             verifiers: ArcSwap::default(),
             numbers: AtomicU64::new(0),
             memory: Memory::new(),
+            private: Memory::private(),
             flights: Flights::default(),
             turns: Turns::new(),
             tasks: TaskTracker::new(),
@@ -96,8 +103,13 @@ impl Trust {
     }
 
     /// Keeps the repositories in use fresh until `stop`, so that an admission does not wait for a trust server
-    /// twice. The caller spawns it.
+    /// twice, and drops workloads' logins that are too old. The caller spawns it.
     pub async fn keep_fresh(self, stop: CancellationToken) {
+        let sweeping = self.engine.options.pull_secrets.sweep();
+        join(self.refresh_due(&stop), stop.run_until_cancelled(sweeping)).await;
+    }
+
+    async fn refresh_due(&self, stop: &CancellationToken) {
         let age = self.engine.options.fresh_for / 2;
         let mut ticks = tokio::time::interval(age.max(Duration::from_millis(100)) / 2);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
@@ -113,13 +125,18 @@ impl Trust {
 
     async fn refresh(&self, key: Key) {
         let verifiers = self.engine.verifiers.load();
-        let Some(notary) = verifiers.values().find(|notary| notary.number == key.0).cloned() else {
+        let Some(notary) = verifiers
+            .values()
+            .find(|notary| notary.number == key.verifier)
+            .cloned()
+        else {
             return;
         };
         drop(verifiers);
         let deadline = Instant::now() + self.engine.options.timeout;
-        if let Err(failure) = self.engine.fly(&notary, &key.1, deadline).await {
-            debug!(gun = %key.1, error = %failure.refusal, "repository not refreshed");
+        let inquiry = Inquiry::own(&notary, &key.gun);
+        if let Err(failure) = self.engine.fly(&inquiry, deadline).await {
+            debug!(gun = %key.gun, error = %failure.refusal, "repository not refreshed");
         }
     }
 
@@ -135,6 +152,7 @@ impl Verify for Trust {
         &self,
         image: &Reference,
         verification: &Verification,
+        sources: &PullSources,
         deadline: Instant,
     ) -> Result<Pinned, Refusal> {
         if verification.digests == DigestRule::Allow
@@ -143,7 +161,8 @@ impl Verify for Trust {
             return Ok(Pinned::unverified(digest.clone()));
         }
         let verifiers = verification.verifiers.iter();
-        let results = join_all(verifiers.map(|verifier| self.engine.verify(image, verifier, deadline))).await;
+        let results =
+            join_all(verifiers.map(|verifier| self.engine.verify(image, verifier, sources, deadline))).await;
         combine(verification.combine, results)
     }
 }
@@ -190,6 +209,7 @@ impl Engine {
         self: &Arc<Self>,
         image: &Reference,
         verifier: &Arc<Verifier>,
+        sources: &PullSources,
         deadline: Instant,
     ) -> Result<Pinned, Refusal> {
         let begun = Instant::now();
@@ -199,7 +219,7 @@ impl Engine {
             Ok(notary) => notary,
             Err(fault) => return Err(Refusal::setup(&fault)),
         };
-        let (result, cache) = self.judge(image, &notary, deadline).await;
+        let (result, cache) = self.consult(image, &notary, sources, deadline).await;
         let (word, reason) = match &result {
             Ok(_) => ("trusted", "signed"),
             Err(refusal) => (refusal.kind.word(), refusal.reason),
@@ -209,26 +229,32 @@ impl Engine {
         result
     }
 
+    fn memory(&self, key: &Key) -> &Memory {
+        match key.scope {
+            None => &self.memory,
+            Some(_) => &self.private,
+        }
+    }
+
     /// The judgement, and whether memory alone could give it.
     async fn judge(
         self: &Arc<Self>,
         image: &Reference,
-        notary: &Arc<Notary>,
+        inquiry: &Inquiry,
         deadline: Instant,
     ) -> (Result<Pinned, Refusal>, &'static str) {
-        let gun = image.gun();
-        let key = (notary.number, gun.clone());
-        self.memory.touch(&key);
-        let fresh = self.fresh(&key);
+        let Inquiry { notary, key, .. } = inquiry;
+        self.memory(key).touch(key);
+        let fresh = self.fresh(key, notary);
         if let Some(known) = &fresh {
             let resolved = self.resolve(image, notary, known);
             if resolved.is_ok() || known.younger_than(RECHECK) {
                 return (settle(image, notary, known, resolved, None), "hit");
             }
         }
-        let failure = match self.recent_failure(&key) {
+        let failure = match self.recent_failure(key) {
             Some(failure) => failure,
-            None => match self.fly(notary, gun, deadline).await {
+            None => match self.fly(inquiry, deadline).await {
                 Ok(known) => {
                     let resolved = self.resolve(image, notary, &known);
                     return (settle(image, notary, &known, resolved, None), "miss");
@@ -243,7 +269,7 @@ impl Engine {
                 "hit",
             );
         }
-        match self.stale(&key, notary, &failure, deadline).await {
+        match self.stale(inquiry, &failure, deadline).await {
             Some((known, age)) => {
                 self.metrics.stale_served();
                 (
@@ -257,64 +283,28 @@ impl Engine {
                     "hit",
                 )
             }
-            None => (Err(failure.refusal.of(source(notary, gun))), "miss"),
+            None => (Err(failure.refusal.of(source(notary, &key.gun))), "miss"),
         }
     }
 
     /// What was verified lately enough to be believed without asking.
-    fn fresh(&self, key: &Key) -> Option<Known> {
+    fn fresh(&self, key: &Key, notary: &Notary) -> Option<Known> {
         let known = self
-            .memory
+            .memory(key)
             .known(key)
             .filter(|known| known.younger_than(self.options.fresh_for))?;
+        let server = Servers::name(&notary.policy, &key.gun)?;
+        if self.store.knows_better(&server, &key.gun, known.timestamp) {
+            return None;
+        }
         let now = self.options.clock.now().ok()?;
         (now < known.collection.expires()).then_some(known)
     }
 
     fn recent_failure(&self, key: &Key) -> Option<Failure> {
-        let failure = self.memory.failure(key, RETRY_OUTAGE)?;
+        let failure = self.memory(key).failure(key, RETRY_OUTAGE)?;
         let lately = if failure.outage { RETRY_OUTAGE } else { RECHECK };
         (failure.at.elapsed() < lately).then_some(failure)
-    }
-
-    /// Verified metadata that may serve because its server cannot be reached, and its age (design §9.5).
-    async fn stale(
-        self: &Arc<Self>,
-        key: &Key,
-        notary: &Arc<Notary>,
-        failure: &Failure,
-        deadline: Instant,
-    ) -> Option<(Known, Duration)> {
-        if !failure.outage || notary.max_staleness().is_zero() {
-            return None;
-        }
-        let now = self.options.clock.now().ok()?;
-        let known = match self.memory.known(key) {
-            Some(known) => known,
-            None => timeout_at(deadline, self.replay(notary, &key.1, now))
-                .await
-                .ok()??,
-        };
-        let expires = known.collection.expires();
-        let age = age_in_outage(known.verified_at, expires, now, notary.max_staleness())?;
-        Some((known, age))
-    }
-
-    /// Verifies again what the store kept, after a restart during an outage.
-    async fn replay(&self, notary: &Notary, gun: &Gun, now: Timestamp) -> Option<Known> {
-        let since = now.checked_sub(notary.max_staleness()).ok()?;
-        let deadline = Instant::now() + self.options.timeout;
-        let _turn = self.turns.take(notary.names_server(), deadline).await?;
-        let connection = self.servers.of(&notary.policy, gun).ok()?;
-        let remote = Remote {
-            connection: &connection,
-            store: &self.store,
-        };
-        let verified = remote.replay(self.task(notary, gun, now), since).await?;
-        let verified_at = verified.state.verified_at?;
-        let known = Known::of(verified, verified_at, None)?;
-        self.memory.keep(&(notary.number, gun.clone()), known.clone());
-        Some(known)
     }
 
     /// What the repository says of the image.
@@ -354,18 +344,6 @@ impl Engine {
     }
 }
 
-/// The age of metadata that may serve in an outage: at most `most`, and never past its expiry. What was verified in the
-/// future was verified by a clock that was wrong, and its age is unknown.
-fn age_in_outage(
-    verified_at: Timestamp,
-    expires: Timestamp,
-    now: Timestamp,
-    most: Duration,
-) -> Option<Duration> {
-    let age = Duration::try_from(now.duration_since(verified_at)).ok()?;
-    (age <= most && now < expires).then_some(age)
-}
-
 fn source(notary: &Notary, gun: &Gun) -> Source {
     Source {
         verifier: notary.name.clone(),
@@ -403,27 +381,5 @@ fn settle(
                 .map(|tag| known.collection.similar(tag))
                 .unwrap_or_default(),
         }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metadata_serves_in_an_outage_within_its_staleness_and_before_its_expiry() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let most = Duration::from_secs(100);
-        for (what, now, expires, age) in [
-            ("just verified", 1_000, 2_000, Some(0)),
-            ("as stale as allowed", 1_100, 2_000, Some(100)),
-            ("too stale", 1_101, 2_000, None),
-            ("not yet expired", 1_050, 1_051, Some(50)),
-            ("expired", 1_050, 1_050, None),
-            ("verified in the future", 999, 2_000, None),
-        ] {
-            let found = age_in_outage(at(1_000), at(expires), at(now), most);
-            assert_eq!(found, age.map(Duration::from_secs), "{what}");
-        }
     }
 }

@@ -8,6 +8,7 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 
 use super::Refusal;
+use super::borrowed::Scope;
 use crate::reference::Gun;
 use crate::tuf::{Collection, Role, Verified};
 
@@ -18,13 +19,24 @@ const CAPACITY: u64 = 500_000;
 const OVERHEAD: u32 = 20;
 /// How long the memory of a repository that nobody asks for is kept.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
-/// How long a failure is kept: longer than any stands.
-const FAILED: Duration = Duration::from_secs(60);
+/// How long a failure is kept: longer than any stands. So long is a repository known to want a login.
+pub(super) const FAILED: Duration = Duration::from_secs(60);
 /// How long after the last image a repository is kept fresh in the background.
 const ACTIVE: Duration = Duration::from_secs(3600);
 
-/// One repository as one verifier sees it: two may disagree about pins and signers.
-pub(super) type Key = (u64, Gun);
+/// What is known of all repositories by way of workloads' own logins may have this part of the room, apart from the
+/// rest: whoever may write Secrets makes up as many lists of logins as they like.
+const SHARE: u64 = 10;
+
+/// One repository as one verifier sees it, as two may disagree about pins and signers; and, if it was seen with a
+/// workload's own logins, with which (CRED-24).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    /// The verifier's number.
+    pub(super) verifier: u64,
+    pub(super) gun: Gun,
+    pub(super) scope: Option<Scope>,
+}
 
 /// Everything known.
 #[derive(Debug)]
@@ -116,7 +128,17 @@ impl Failure {
 }
 
 impl Memory {
+    /// For what everybody may know.
     pub(super) fn new() -> Self {
+        Self::of(CAPACITY)
+    }
+
+    /// For what those may know who have the logins.
+    pub(super) fn private() -> Self {
+        Self::of(CAPACITY / SHARE)
+    }
+
+    fn of(capacity: u64) -> Self {
         let weigh = |_: &Key, known: &Known| {
             u32::try_from(known.collection.entries())
                 .unwrap_or(u32::MAX)
@@ -124,16 +146,16 @@ impl Memory {
         };
         Self {
             known: Cache::builder()
-                .max_capacity(CAPACITY)
+                .max_capacity(capacity)
                 .weigher(weigh)
                 .time_to_idle(IDLE)
                 .build(),
             active: Cache::builder()
-                .max_capacity(CAPACITY / u64::from(OVERHEAD))
+                .max_capacity(capacity / u64::from(OVERHEAD))
                 .time_to_live(ACTIVE)
                 .build(),
             failed: Cache::builder()
-                .max_capacity(CAPACITY / u64::from(OVERHEAD))
+                .max_capacity(capacity / u64::from(OVERHEAD))
                 .time_to_live(FAILED)
                 .build(),
         }
@@ -164,6 +186,17 @@ impl Memory {
     /// Keeps what was verified from the store, for as long as the server is away.
     pub(super) fn keep(&self, key: &Key, known: Known) {
         self.known.insert(key.clone(), known);
+    }
+
+    /// Forgets a repository as a verifier sees it, with whatever logins, and why the last looks failed.
+    pub(super) fn forget(&self, verifier: u64, gun: &Gun) {
+        let same = |key: &Key| key.verifier == verifier && key.gun == *gun;
+        for (key, _) in self.known.iter().filter(|(key, _)| same(key)) {
+            self.known.invalidate(&*key);
+        }
+        for (key, _) in self.failed.iter().filter(|(key, _)| same(key)) {
+            self.failed.invalidate(&*key);
+        }
     }
 
     /// Notes a failure. One that is no outage is an answer: what was known before counts no more.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock;
+use crate::cluster::PullSecrets;
 use crate::tuf::{Error, Limits};
 
 /// How the engine works, whatever the policy.
@@ -20,6 +21,8 @@ pub struct Options {
     pub attribution: bool,
     /// Whether docker's credential helpers may be run.
     pub credential_helpers: bool,
+    /// Where the logins of workloads are; of none, unless that is wanted.
+    pub pull_secrets: PullSecrets,
     /// What time it is.
     pub clock: Clock,
 }
@@ -32,6 +35,7 @@ impl Default for Options {
             limits: Limits::default(),
             attribution: false,
             credential_helpers: false,
+            pull_secrets: PullSecrets::default(),
             clock: Clock::Real,
         }
     }

@@ -161,6 +161,17 @@ impl Refusal {
         }
     }
 
+    /// Whether another login might open what was refused.
+    pub(super) fn wants_login(&self) -> bool {
+        matches!(self.reason, "unauthorized" | "forbidden")
+    }
+
+    /// The same refusal, with what was tried to avoid it.
+    pub(super) fn after(mut self, tried: &str) -> Self {
+        self.cause = format!("{}; {tried}", self.cause);
+        self
+    }
+
     /// *Untrusted* or *unavailable*.
     pub const fn kind(&self) -> Kind {
         self.kind

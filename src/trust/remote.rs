@@ -1,18 +1,17 @@
 //! One run of `tuf::Update` against a trust server, with its memory in the store.
 
-use std::panic::resume_unwind;
-use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::keeper::{Keeper, is_newest};
 use super::servers::Connection;
 use crate::fetch;
 use crate::reference::Gun;
-use crate::store::{Record, Store, StoreError};
+use crate::store::{Record, StoreError, aside};
 use crate::tuf::{self, Answer, Form, Request, Role, State, Step, Task, Update, Verified};
 
 /// How often a run is begun again because somebody else wrote the same repository's state: another process, or another
@@ -21,6 +20,8 @@ const ATTEMPTS: usize = 5;
 /// Files fetched at once by one run: the ordinary first round and some signers; walks of roots and attribution take
 /// turns.
 const FETCHES: usize = 16;
+/// For what has to be noted although the run's own deadline may have passed: a read and a write of 2 s each.
+const NOTE: Duration = Duration::from_secs(4);
 
 /// Why there is nothing to believe.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +59,30 @@ impl Setback {
 /// A trust server and the place where its repositories are remembered.
 pub(super) struct Remote<'a> {
     pub(super) connection: &'a Connection,
-    pub(super) store: &'a Arc<Store>,
+    pub(super) store: &'a Keeper,
+    pub(super) reach: Reach,
+}
+
+/// Who may be told what a run finds. Versions are remembered for all in any case: that is the protection from rollback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Everybody, also from the store after a restart.
+    All,
+    /// Those who have the logins; from the store nobody, as it does not know them (CRED-24).
+    Holders,
+}
+
+impl Reach {
+    /// `state` as it may be kept in place of `before`.
+    fn limit(self, state: State, before: &State) -> State {
+        match self {
+            Self::All => state,
+            Self::Holders => State {
+                verified_at: before.verified_at.filter(|_| before.files == state.files),
+                ..state
+            },
+        }
+    }
 }
 
 impl Remote<'_> {
@@ -66,7 +90,7 @@ impl Remote<'_> {
     pub(super) async fn update(&self, task: &Task, deadline: Instant) -> Result<Verified, Setback> {
         let mut attempt = 1;
         loop {
-            let record = self.load(&task.gun).await?;
+            let record = self.load(&task.gun, deadline).await?;
             match self.run(task, &record, deadline).await {
                 Err(Setback::Store(StoreError::Conflict { .. })) if attempt < ATTEMPTS => attempt += 1,
                 outcome => return outcome,
@@ -92,7 +116,8 @@ impl Remote<'_> {
             match step {
                 Ok(Step::Fetch(more)) => requests = more,
                 Ok(Step::Done(verified)) => {
-                    self.save(&task.gun, record, verified.state.clone()).await?;
+                    let state = self.reach.limit(verified.state.clone(), &record.state);
+                    self.save(&task.gun, record, state, deadline).await?;
                     return Ok(*verified);
                 }
                 Err(setback) => {
@@ -109,7 +134,7 @@ impl Remote<'_> {
         let Some(state) = update.trusted_roots() else {
             return;
         };
-        if let Err(error) = self.save(gun, record, state.clone()).await {
+        if let Err(error) = self.save(gun, record, state.clone(), Instant::now() + NOTE).await {
             debug!(%gun, %error, "verified roots were not kept");
         }
     }
@@ -155,8 +180,8 @@ impl Remote<'_> {
 
     /// Verifies the repository again from the files in the store, as of `task.now`, without the server; `None` if
     /// they do not verify, or the server has not vouched for them since `since`.
-    pub(super) async fn replay(&self, task: Task, since: Timestamp) -> Option<Verified> {
-        let record = self.load(&task.gun).await.ok()?;
+    pub(super) async fn replay(&self, task: Task, since: Timestamp, deadline: Instant) -> Option<Verified> {
+        let record = self.load(&task.gun, deadline).await.ok()?;
         let verified_at = record.state.verified_at.filter(|at| *at >= since)?;
         let mut verified = aside(move || replay(task, &record.state)).await?;
         verified.state.verified_at = Some(verified_at);
@@ -165,35 +190,60 @@ impl Remote<'_> {
 
     /// Whether the timestamp with that hash is still the newest that anybody has seen: another verifier or process
     /// may know better than the caller's memory.
-    pub(super) async fn remembers(&self, gun: &Gun, timestamp: [u8; 32]) -> Result<bool, StoreError> {
-        let record = self.load(gun).await?;
-        let seen = record.state.seen.get(&Role::Timestamp);
-        Ok(seen.is_some_and(|seen| seen.sha256 == timestamp))
+    pub(super) async fn remembers(
+        &self,
+        gun: &Gun,
+        timestamp: [u8; 32],
+        deadline: Instant,
+    ) -> Result<bool, StoreError> {
+        let server = &self.connection.name;
+        self.store.remembers(server, gun, timestamp, deadline).await
     }
 
-    /// Whether roots of the repository are remembered.
-    pub(super) async fn is_known(&self, gun: &Gun) -> Result<bool, StoreError> {
-        Ok(!self.load(gun).await?.state.roots.is_empty())
-    }
-
-    /// Notes that the server still vouches for what was verified before.
-    pub(super) async fn confirm(&self, gun: &Gun, at: Timestamp) -> Result<(), StoreError> {
-        self.vouched(gun, Some(at)).await
+    /// Notes that the server still vouches for what was verified before. Gives whether that is still the newest that
+    /// anybody has seen; else nothing is noted.
+    pub(super) async fn confirm(
+        &self,
+        gun: &Gun,
+        timestamp: [u8; 32],
+        at: Timestamp,
+        deadline: Instant,
+    ) -> Result<bool, StoreError> {
+        let record = self.load(gun, deadline).await?;
+        if !is_newest(&record, timestamp) {
+            return Ok(false);
+        }
+        if self.reach == Reach::Holders {
+            return Ok(true);
+        }
+        let noted = self.vouched(gun, &record, Some(at), deadline).await;
+        noted.map(|()| true)
     }
 
     /// Notes what a setback means for remembered files: what the server vouches for no more must not serve again
     /// when it is away, not even after a restart (design §9.5).
     pub(super) async fn note(&self, gun: &Gun, setback: &Setback) {
-        if !setback.disowns() {
+        // What somebody's own logins do not open says nothing about the others'.
+        if self.reach == Reach::Holders || !setback.disowns() {
             return;
         }
-        if let Err(error) = self.vouched(gun, None).await {
+        let deadline = Instant::now() + NOTE;
+        let noted = async {
+            let record = self.load(gun, deadline).await?;
+            self.vouched(gun, &record, None, deadline).await
+        };
+        if let Err(error) = noted.await {
             warn!(%gun, %error, "remembered files may serve in an outage, though the server disowned them");
         }
     }
 
-    async fn vouched(&self, gun: &Gun, at: Option<Timestamp>) -> Result<(), StoreError> {
-        let record = self.load(gun).await?;
+    async fn vouched(
+        &self,
+        gun: &Gun,
+        record: &Record,
+        at: Option<Timestamp>,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
         if record.state.verified_at == at {
             return Ok(());
         }
@@ -201,25 +251,23 @@ impl Remote<'_> {
             verified_at: at,
             ..record.state.clone()
         };
-        self.save(gun, &record, state).await
+        self.save(gun, record, state, deadline).await
     }
 
-    async fn load(&self, gun: &Gun) -> Result<Record, StoreError> {
-        let (store, server, gun) = (Arc::clone(self.store), self.connection.name.clone(), gun.clone());
-        aside(move || store.load(&server, &gun)).await
+    async fn load(&self, gun: &Gun, deadline: Instant) -> Result<Record, StoreError> {
+        self.store.load(&self.connection.name, gun, deadline).await
     }
 
-    async fn save(&self, gun: &Gun, loaded: &Record, state: State) -> Result<(), StoreError> {
-        let (store, server, gun) = (Arc::clone(self.store), self.connection.name.clone(), gun.clone());
-        let loaded = loaded.clone();
-        aside(move || store.save(&server, &gun, &loaded, &state).map(drop)).await
+    async fn save(
+        &self,
+        gun: &Gun,
+        loaded: &Record,
+        state: State,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
+        let server = &self.connection.name;
+        self.store.save(server, gun, loaded, state, deadline).await
     }
-}
-
-/// Runs what computes for long or waits for the disk where it holds nobody else up.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let done = spawn_blocking(work).await;
-    done.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 
 fn replay(task: Task, state: &State) -> Option<Verified> {

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::verifier::Fault;
-use crate::credential::DockerConfig;
+use crate::credential::{Credential, DockerConfig};
 use crate::fetch::{Identity, Observation, Observer, Origin, host_of};
 use crate::notary::{Config, Helpers, Login, Server, default_server};
 use crate::policy::{self, Credentials};
@@ -45,6 +45,16 @@ pub(super) struct Connection {
     pub(super) name: String,
 }
 
+impl Connection {
+    /// The same server asked with `logins`, which end with the value.
+    pub(super) fn with_logins(&self, logins: Arc<[Credential]>) -> Self {
+        Self {
+            server: self.server.with_login(Login::Several(logins)),
+            name: self.name.clone(),
+        }
+    }
+}
+
 impl Servers {
     pub(super) fn new(credential_helpers: bool, metrics: Arc<Metrics>) -> Self {
         let observer = move |seen: Observation| metrics.upstream(seen.kind.name(), seen.outcome, seen.took);
@@ -75,6 +85,11 @@ impl Servers {
     /// Host and port of the server that speaks for `gun`, for messages.
     pub(super) fn host(policy: &policy::Notary, gun: &Gun) -> String {
         base_of(policy, gun).map_or_else(|_| gun.host().to_owned(), |base| host_of(&base).to_string())
+    }
+
+    /// What the server that speaks for `gun` is called in the store.
+    pub(super) fn name(policy: &policy::Notary, gun: &Gun) -> Option<String> {
+        base_of(policy, gun).ok().map(|base| base.to_string())
     }
 
     fn connection(&self, choice: Choice) -> Result<Arc<Connection>, Fault> {

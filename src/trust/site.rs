@@ -7,8 +7,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use super::keeper::Keeper;
 use super::options::Clock;
-use super::remote::{Remote, Setback};
+use super::remote::{Reach, Remote, Setback};
 use super::servers::{Connection, Servers};
 use super::verifier::{Fault, Notary};
 use crate::fetch;
@@ -24,7 +25,7 @@ use crate::tuf::{Answer, DelegationName, Error, Form, Limits, Pin, Purpose, Requ
 pub struct Sites {
     servers: Servers,
     notary: Notary,
-    store: Arc<Store>,
+    store: Keeper,
 }
 
 impl Sites {
@@ -41,7 +42,7 @@ impl Sites {
         Ok(Self {
             servers,
             notary,
-            store,
+            store: Keeper::from(store),
         })
     }
 
@@ -56,7 +57,7 @@ impl Sites {
             connection: self.servers.of(&self.notary.policy, gun)?,
             notary: self.notary.clone(),
             needed: BTreeSet::new(),
-            store: Arc::clone(&self.store),
+            store: self.store.clone(),
         })
     }
 }
@@ -68,7 +69,7 @@ pub struct Site {
     connection: Arc<Connection>,
     notary: Notary,
     needed: BTreeSet<DelegationName>,
-    store: Arc<Store>,
+    store: Keeper,
 }
 
 impl Site {
@@ -103,12 +104,12 @@ impl Site {
     /// # Errors
     ///
     /// [`Setback::Store`] if the memory cannot be read.
-    pub async fn is_known(&self) -> Result<bool, Setback> {
-        let remote = Remote {
-            connection: &self.connection,
-            store: &self.store,
-        };
-        Ok(remote.is_known(&self.gun).await?)
+    pub async fn is_known(&self, deadline: Instant) -> Result<bool, Setback> {
+        let known = self
+            .store
+            .load(&self.connection.name, &self.gun, deadline)
+            .await?;
+        Ok(!known.state.roots.is_empty())
     }
 
     /// A version of a role's file as the server has it, unverified; `None` if it has none.
@@ -157,19 +158,22 @@ impl Site {
         let remote = Remote {
             connection: &self.connection,
             store: &self.store,
+            reach: Reach::All,
         };
         remote.update(&task, deadline).await
     }
 
-    /// Forgets what was seen of the repository: it was deleted by its own publisher.
+    /// Forgets what was seen of the repository: it was deleted by its own publisher. In a cluster, where others remember
+    /// too, that is for the cluster's administrator to do.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the memory cannot be written.
     pub fn forget(&self) -> Result<(), StoreError> {
-        self.store
-            .forget(Some(&self.connection.name), &self.gun)
-            .map(drop)
+        match &self.store {
+            Keeper::Local(store) => store.forget(Some(&self.connection.name), &self.gun).map(drop),
+            Keeper::Cluster(_) => Ok(()),
+        }
     }
 }
 

@@ -77,6 +77,15 @@ impl Root {
     }
 }
 
+/// The version that a root file states. Its structure is right; nothing is said of its signatures.
+///
+/// # Errors
+///
+/// [`Error::Malformed`] or what else is wrong with its structure.
+pub fn root_version(file: &[u8]) -> Result<u64, Error> {
+    Root::parse(file).map(|root| root.version)
+}
+
 /// What all documents have in common.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Signed {

@@ -129,6 +129,19 @@ mod tests {
         assert_eq!(*encode("X", &[], b""), "-----BEGIN X-----\n-----END X-----\n");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn reading_is_the_inverse_of_writing(
+            der in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+            role in "[!-~]([ -~]{0,20}[!-~])?",
+        ) {
+            let text = encode("PRIVATE KEY", &[("role", &role)], &der);
+            let [block] = blocks(&text).unwrap().try_into().ok().unwrap();
+            proptest::prop_assert_eq!(block.header("role"), Some(role.as_str()));
+            proptest::prop_assert_eq!(&*block.der, &der);
+        }
+    }
+
     #[test]
     fn a_header_is_no_data_and_data_is_no_header() {
         let text = "talk\n-----BEGIN X-----\nrole : a:b \nrole: c\n\nAAAA\n-----END X-----\ntalk";

@@ -1,26 +1,21 @@
 //! Policies as objects of the cluster: written with kubectl, in force a moment later.
 
-use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::process::{self, eventually, text};
+use crate::process::{eventually, text};
 use crate::webhook::Webhook;
-use crate::world::{Front, cluster, pod, trust, verifier};
+use crate::world::{Front, cluster, definitions, pod, release_namespace, trust, verifier};
 
 /// A change is in force within a second (CRD-33 grants two); a busy machine may take longer.
 const IN_FORCE: Duration = Duration::from_secs(15);
 
 /// A replica that takes its policies from the cluster. The definitions are there before it.
-fn front() -> &'static Front {
+pub(crate) fn front() -> &'static Front {
     static FRONT: LazyLock<Front> = LazyLock::new(|| {
-        let crds = process::run(Command::new(env!("CARGO_BIN_EXE_countersign")).arg("crds"));
-        let crds = process::write("crds.yaml", crds);
-        let crds = crds.to_str().unwrap();
-        cluster().kubectl_ok(&["apply", "--server-side", "-f", crds]);
-        cluster().kubectl_ok(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]);
+        definitions();
         let webhook = Webhook::in_cluster("webhook-kube", &cluster().kubeconfig);
         Front::by_url("kube", vec![webhook])
     });
@@ -28,7 +23,7 @@ fn front() -> &'static Front {
 }
 
 /// A policy for one namespace, by its name.
-fn policy(name: &str, namespace: &str, verifiers: &Value, rules: &Value) -> Value {
+pub(crate) fn policy(name: &str, namespace: &str, verifiers: &Value, rules: &Value) -> Value {
     json!({
         "apiVersion": "countersign.dev/v1alpha1", "kind": "ClusterTrustPolicy", "metadata": {"name": name},
         "spec": {
@@ -38,7 +33,7 @@ fn policy(name: &str, namespace: &str, verifiers: &Value, rules: &Value) -> Valu
     })
 }
 
-fn apply(object: &Value) {
+pub(crate) fn apply(object: &Value) {
     let output = cluster().kubectl_with(&["apply"], object);
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
@@ -56,7 +51,7 @@ fn ready(namespace: &str, object: &str) -> Value {
 }
 
 /// What a Pod's image becomes, or what is said against it; nothing is kept.
-fn verdict(namespace: &str, image: &str) -> Result<String, String> {
+pub(crate) fn verdict(namespace: &str, image: &str) -> Result<String, String> {
     let dry_run = ["create", "--dry-run=server", "-o", "json"];
     let output = cluster().kubectl_with(&dry_run, &pod(namespace, image));
     if !output.status.success() {
@@ -69,11 +64,11 @@ fn verdict(namespace: &str, image: &str) -> Result<String, String> {
         .to_owned())
 }
 
-fn becomes(what: &str, wanted: impl Fn() -> bool) {
+pub(crate) fn becomes(what: &str, wanted: impl Fn() -> bool) {
     eventually(what, IN_FORCE, || wanted().then_some(()));
 }
 
-fn denied(namespace: &str, image: &str, why: &str) -> bool {
+pub(crate) fn denied(namespace: &str, image: &str, why: &str) -> bool {
     verdict(namespace, image).is_err_and(|said| said.contains(why))
 }
 
@@ -197,7 +192,7 @@ fn what_is_broken_says_so_in_its_status_and_denies_only_its_images() {
     let message = condition["message"].as_str().unwrap();
     assert!(message.contains(missing) && message.contains(why), "{message}");
 
-    cluster().namespace("countersign-system", &[]);
+    release_namespace();
     let (name, gun) = ("private-login", trust.gun(&trust.private, "kube"));
     let publisher = trust.repository(&trust.private, "kube");
     let login = std::fs::read_to_string(trust.docker_config()).unwrap();

@@ -9,6 +9,9 @@
     reason = "these are tests"
 )]
 
+#[path = "../support/manifests.rs"]
+mod manifests;
+
 // The peers.
 mod balancer;
 mod cluster;
@@ -24,10 +27,16 @@ mod world;
 // The stories.
 mod admission;
 mod audit;
+mod break_glass;
+mod certificates;
+mod chart;
 mod cluster_policy;
+mod keys;
+mod logins;
 mod outage;
 mod publish;
 mod restart;
 mod transport;
+mod trust_records;
 mod verify;
 mod workloads;

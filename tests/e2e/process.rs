@@ -108,9 +108,14 @@ impl Process {
         }
     }
 
+    /// The program's output so far.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
     /// The end of the program's output.
     pub(crate) fn log_tail(&self) -> String {
-        let text = String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned();
+        let text = self.log();
         let lines: Vec<_> = text.lines().rev().take(20).collect();
         let tail: Vec<_> = lines.into_iter().rev().collect();
         format!("{}\n{}", self.log.display(), tail.join("\n"))

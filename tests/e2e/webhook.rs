@@ -22,6 +22,14 @@ pub(crate) enum Certificate {
     Loopback,
     /// It makes its own in this folder, for this name.
     SelfSigned { folder: PathBuf, name: &'static str },
+    /// It shares an authority in the Secret `NAME-ca`, for the Service of this name in the namespace of this name, and
+    /// keeps the configurations.
+    Secret {
+        name: &'static str,
+        configuration: String,
+        /// Of the authority and of a leaf, as flags.
+        lifetimes: Option<[&'static str; 2]>,
+    },
 }
 
 /// A replica of `countersign webhook`.
@@ -33,17 +41,34 @@ pub(crate) struct Webhook {
 
 impl Webhook {
     pub(crate) fn start(name: &str, policy: &Path, certificate: &Certificate) -> Self {
-        Self::start_with(name, &["--policy".as_ref(), policy.as_os_str()], certificate)
+        let state = process::new_folder(&format!("{name}-state"));
+        let source = [
+            "--policy".as_ref(),
+            policy.as_os_str(),
+            "--state-dir".as_ref(),
+            state.as_os_str(),
+        ];
+        Self::start_with(name, &source, certificate)
     }
 
-    /// One whose policies are objects of the cluster.
+    /// One whose policies are objects of the cluster, as is what it remembers.
     pub(crate) fn in_cluster(name: &str, kubeconfig: &Path) -> Self {
-        let source = ["--kube".as_ref(), "--kubeconfig".as_ref(), kubeconfig.as_os_str()];
-        Self::start_with(name, &source, &Certificate::Loopback)
+        Self::in_cluster_with(name, kubeconfig, &[], &Certificate::Loopback)
+    }
+
+    /// The same with further flags, and another certificate.
+    pub(crate) fn in_cluster_with(
+        name: &str,
+        kubeconfig: &Path,
+        flags: &[&str],
+        certificate: &Certificate,
+    ) -> Self {
+        let mut source = vec!["--kube".as_ref(), "--kubeconfig".as_ref(), kubeconfig.as_os_str()];
+        source.extend(flags.iter().map(AsRef::<OsStr>::as_ref));
+        Self::start_with(name, &source, certificate)
     }
 
     fn start_with(name: &str, source: &[&OsStr], certificate: &Certificate) -> Self {
-        let state = process::new_folder(&format!("{name}-state"));
         let (process, [port, admin_port]) = Process::start(
             name,
             READY,
@@ -53,9 +78,7 @@ impl Webhook {
                     .arg("webhook")
                     .args(source)
                     .args(["--listen", &format!("127.0.0.1:{port}")])
-                    .args(["--admin-listen", &format!("127.0.0.1:{admin_port}")])
-                    .arg("--state-dir")
-                    .arg(&state);
+                    .args(["--admin-listen", &format!("127.0.0.1:{admin_port}")]);
                 match certificate {
                     Certificate::Loopback => command
                         .arg("--tls-cert")
@@ -66,6 +89,20 @@ impl Webhook {
                         .arg("--self-signed-dir")
                         .arg(folder)
                         .args(["--self-signed-name", name]),
+                    Certificate::Secret {
+                        name,
+                        configuration,
+                        lifetimes,
+                    } => {
+                        command
+                            .args(["--self-signed-secret", &format!("{name}-ca")])
+                            .args(["--self-signed-name", &format!("{name}.{name}.svc")])
+                            .args(["--webhook-configuration", configuration]);
+                        if let Some([authority, leaf]) = lifetimes {
+                            command.args(["--ca-lifetime", authority, "--leaf-lifetime", leaf]);
+                        }
+                        &mut command
+                    }
                 };
                 command
             },

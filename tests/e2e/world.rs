@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -44,7 +45,7 @@ pub(crate) struct Trust {
     /// Who signs in delegations.
     pub(crate) alice: SignerKey,
     pub(crate) bob: SignerKey,
-    _signer: Signer,
+    pub(crate) signer: Signer,
 }
 
 /// The trust servers.
@@ -57,6 +58,27 @@ pub(crate) fn trust() -> &'static Trust {
 pub(crate) fn cluster() -> &'static Cluster {
     static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::start);
     &CLUSTER
+}
+
+/// Makes the kinds of our own known to the API server, which a replica with `--kube` waits for.
+pub(crate) fn definitions() {
+    static DEFINED: LazyLock<()> = LazyLock::new(|| {
+        let crds = process::run(Command::new(env!("CARGO_BIN_EXE_countersign")).arg("crds"));
+        let crds = process::write("crds.yaml", crds);
+        let crds = crds.to_str().unwrap();
+        cluster().kubectl_ok(&["apply", "--server-side", "-f", crds]);
+        cluster().kubectl_ok(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]);
+    });
+    *DEFINED;
+}
+
+/// Where replicas with `--kube` have their Secrets: the same for all, as each writes the status of every policy.
+pub(crate) const RELEASE_NAMESPACE: &str = "countersign-system";
+
+/// Makes [`RELEASE_NAMESPACE`].
+pub(crate) fn release_namespace() {
+    static MADE: LazyLock<()> = LazyLock::new(|| cluster().namespace(RELEASE_NAMESPACE, &[]));
+    *MADE;
 }
 
 /// The policy that every webhook of the tests serves.
@@ -105,7 +127,7 @@ pub(crate) struct Front {
 }
 
 impl Authority {
-    fn new(host: &str, name: &'static str, server: TrustServer) -> Self {
+    pub(crate) fn new(host: &str, name: &'static str, server: TrustServer) -> Self {
         // The first repository makes the root key, and the later ones find it in the keyring.
         let seed = Publisher::new(&server, name, &format!("{host}/{name}/seed"));
         seed.init();
@@ -145,7 +167,7 @@ impl Trust {
             alice: SignerKey::generate(&keys, "alice"),
             bob: SignerKey::generate(&keys, "bob"),
             registry,
-            _signer: signer,
+            signer,
         }
     }
 

@@ -11,6 +11,7 @@ use countersign::admission::{Admission, Malformed, Phase};
 use countersign::policy::{PolicySet, Verification};
 use countersign::reference::Reference;
 use countersign::review::images::{Image, extract};
+use countersign::review::logins::PullSources;
 use countersign::review::wire::{self, Operation};
 use countersign::review::workload::Place;
 use countersign::telemetry::Metrics;
@@ -25,7 +26,13 @@ mod schema;
 struct Nobody;
 
 impl Verify for Nobody {
-    async fn verify(&self, image: &Reference, _: &Verification, _: Instant) -> Result<Pinned, Refusal> {
+    async fn verify(
+        &self,
+        image: &Reference,
+        _: &Verification,
+        _: &PullSources,
+        _: Instant,
+    ) -> Result<Pinned, Refusal> {
         panic!("nobody asked to verify {image}")
     }
 }

@@ -285,6 +285,41 @@ async fn wrong_usage_is_neither_a_denial_nor_an_outage() {
             "--kube",
         ),
         (
+            "memory in two places",
+            vec![
+                "webhook",
+                "--self-signed-dir",
+                "/no/such",
+                "--kube",
+                "--state-dir",
+                "/no/such",
+            ],
+            "leave --state-dir and its variable away",
+        ),
+        (
+            "a reset of nothing",
+            vec!["trust", "reset", GUN],
+            "<--state-dir <DIR>|--kube>",
+        ),
+        (
+            "a reset of two memories",
+            vec!["trust", "reset", GUN, "--kube", "--state-dir", "/no/such"],
+            "cannot be used with",
+        ),
+        (
+            "a reason that nobody keeps",
+            vec![
+                "trust",
+                "reset",
+                GUN,
+                "--state-dir",
+                "/no/such",
+                "--reason",
+                "because",
+            ],
+            "cannot be used with",
+        ),
+        (
             "broken policy",
             vec!["verify", "a", "--policy", broken],
             "broken.yaml:2",
@@ -318,6 +353,35 @@ async fn wrong_usage_is_neither_a_denial_nor_an_outage() {
             "half a pair",
             vec!["webhook", "--tofu", "--tls-cert", "a.pem"],
             "--tls-key",
+        ),
+        (
+            "two sources of certificates",
+            vec![
+                "webhook",
+                "--kube",
+                "--self-signed-secret",
+                "ca",
+                "--webhook-configuration",
+                "countersign",
+                "--self-signed-dir",
+                "/tmp/unused",
+            ],
+            "cannot be used with",
+        ),
+        (
+            "a Secret without a cluster",
+            vec!["webhook", "--tofu", "--self-signed-secret", "ca"],
+            "--kube",
+        ),
+        (
+            "a Secret that nobody would trust",
+            vec!["webhook", "--kube", "--self-signed-secret", "ca"],
+            "--webhook-configuration",
+        ),
+        (
+            "a life too short",
+            vec!["webhook", "--ca-lifetime", "9s"],
+            "at least 10s",
         ),
         (
             "no policy",
@@ -419,7 +483,12 @@ async fn a_rollback_between_two_runs_is_noticed_where_there_is_a_state_dir() {
         forgot.out.contains("timestamp 7") && forgot.out.contains(world.server.url()),
         "{forgot:?}"
     );
-    assert_eq!(reset().await.status, Some(1), "nothing is known any more");
+    let nothing = reset().await;
+    assert_eq!(
+        (nothing.status, nothing.out.as_str()),
+        (Some(1), ""),
+        "nothing is known any more"
+    );
     assert_eq!(
         run(&mut with_state()).await.status,
         Some(0),
@@ -581,12 +650,13 @@ async fn a_policy_decides_as_it_does_for_the_webhook() {
 }
 
 #[tokio::test]
-async fn the_definitions_of_the_policies_are_printed() {
+async fn the_definitions_of_all_kinds_are_printed() {
     let ended = run(countersign().arg("crds")).await;
     assert_eq!((ended.status, ended.err.as_str()), (Some(0), ""));
     for name in [
         "clustertrustpolicies.countersign.dev",
         "trustpolicies.countersign.dev",
+        "trustrecords.countersign.dev",
     ] {
         assert!(ended.out.contains(&format!("name: {name}\n")), "{name}");
     }

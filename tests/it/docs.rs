@@ -89,8 +89,18 @@ fn command_lines(page: &str) -> Vec<String> {
 }
 
 fn flags_of(command: &Command) -> BTreeSet<String> {
-    let arguments = command.get_arguments().filter_map(clap::Arg::get_long);
-    arguments.map(|name| format!("--{name}")).collect()
+    let names = command
+        .get_arguments()
+        .flat_map(|argument| argument.get_long_and_visible_aliases().unwrap_or_default());
+    names.map(|name| format!("--{name}")).collect()
+}
+
+/// Every command below `command`, however deep.
+fn all_commands(command: &Command) -> Vec<Command> {
+    let below = command.get_subcommands();
+    below
+        .flat_map(|command| [vec![command.clone()], all_commands(command)].concat())
+        .collect()
 }
 
 fn subcommand(name: &str) -> Command {
@@ -105,7 +115,7 @@ fn words<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
 
 #[test]
 fn every_flag_and_variable_that_is_mentioned_exists() {
-    let commands: Vec<_> = Cli::command().get_subcommands().cloned().collect();
+    let commands = all_commands(&Cli::command());
     let flags: BTreeSet<_> = commands.iter().flat_map(flags_of).collect();
     let variables: BTreeSet<_> = commands
         .iter()
@@ -128,13 +138,29 @@ fn every_flag_and_variable_that_is_mentioned_exists() {
 
 #[test]
 fn every_flag_is_documented() {
-    for (command, page) in [("verify", "docs/verify.md"), ("webhook", "docs/operating.md")] {
+    for (command, page) in [
+        ("verify", "docs/verify.md"),
+        ("webhook", "docs/operating.md"),
+        ("probe", "docs/install.md"),
+    ] {
         let text = read(page);
         let mentioned: BTreeSet<_> = spans(&text).collect();
         for flag in flags_of(&subcommand(command)) {
             assert!(
                 mentioned.contains(flag.as_str()),
                 "{page} does not mention {flag}"
+            );
+        }
+    }
+    let text = read("docs/signing.md");
+    let mentioned: BTreeSet<_> = spans(&text).collect();
+    let trust = subcommand("trust");
+    for command in all_commands(trust.find_subcommand("key").unwrap()) {
+        for flag in flags_of(&command) {
+            let name = command.get_name();
+            assert!(
+                mentioned.contains(flag.as_str()),
+                "docs/signing.md: {flag} of {name}"
             );
         }
     }
@@ -148,6 +174,7 @@ fn documented_metrics_are_those_there_are() {
     metrics.upstream("ping", "2xx", Duration::ZERO);
     metrics.trust_fetch("ok", Duration::ZERO);
     metrics.certificate_not_after("leaf", 1);
+    metrics.webhook_configuration_present("mutating", true);
     let text = metrics.encode(Exposition::Classic).unwrap();
     let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let (there, typed): (BTreeSet<_>, BTreeSet<_>) =

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::fuzz_targets::{canonical, challenge, metadata, policy, reference, review};
+use crate::fuzz_targets::{canonical, challenge, key_file, metadata, policy, reference, review};
 
 /// Mutations of each seed: a second or two for each target.
 const ROUNDS: usize = 40;
@@ -84,7 +84,10 @@ fn fixtures(folder: &str) -> Vec<Vec<u8>> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 collect(&path, found);
-            } else if path.extension().is_some_and(|end| end == "json" || end == "yaml") {
+            } else if path
+                .extension()
+                .is_some_and(|end| ["json", "yaml", "pem", "key"].iter().any(|known| end == *known))
+            {
                 found.push(path);
             }
         }
@@ -150,6 +153,11 @@ fn reviews_survive_the_fuzzer() {
 #[test]
 fn policies_survive_the_fuzzer() {
     fuzz(policy::run, &fixtures("policy"), 2 * ROUNDS);
+}
+
+#[test]
+fn key_files_survive_the_fuzzer() {
+    fuzz(key_file::run, &fixtures("keys"), ROUNDS);
 }
 
 #[test]

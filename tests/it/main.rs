@@ -12,6 +12,8 @@
 mod fuzz_targets;
 #[path = "../support/ledger.rs"]
 mod ledger;
+#[path = "../support/manifests.rs"]
+mod manifests;
 #[path = "../support/repo.rs"]
 mod repo;
 #[path = "../support/tls.rs"]
@@ -22,14 +24,18 @@ mod trust_server;
 mod verify;
 
 mod admission;
+mod chart;
 mod cli;
 mod docs;
 mod drain;
 mod fuzz;
+mod keys;
 mod layers;
 mod notary;
 mod policy;
+mod probe;
 mod publish;
+mod pull_secrets;
 mod reference_data;
 mod serve;
 mod threats;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use countersign::policy::Demand;
 use countersign::policy::{PolicySet, Requirement, Verification};
 use countersign::reference::Reference;
+use countersign::review::logins::PullSources;
 use countersign::store::Store;
 use countersign::telemetry::Metrics;
 use countersign::trust::{Clock, Kind, Options, Pinned, Refusal, Trust, Verify as _};
@@ -108,7 +109,12 @@ impl Bench {
     async fn ask_within(&self, image: &str, time: Duration) -> Result<Pinned, Refusal> {
         let image = Reference::parse(&image.replace("GUN", GUN)).unwrap();
         self.trust
-            .verify(&image, &self.verification, Instant::now() + time)
+            .verify(
+                &image,
+                &self.verification,
+                &PullSources::default(),
+                Instant::now() + time,
+            )
             .await
     }
 

@@ -236,6 +236,35 @@ async fn what_a_kubelet_mirrors_is_let_through_and_only_that() {
     }
     review["request"]["subResource"] = json!("ephemeralcontainers");
     assert_eq!(denial(&respond(Phase::Validate, &review).await).0, 403);
+    review["request"]["subResource"] = json!("");
+    review["request"]["operation"] = json!("UPDATE");
+    assert_eq!(denial(&respond(Phase::Validate, &review).await).0, 403);
+}
+
+/// AVL-30: what the object says of itself does not make it a mirror, and a name alone does not make a kubelet.
+#[tokio::test]
+async fn attack_a_pod_that_calls_itself_a_mirror_is_judged() {
+    let mut object = pod(&["app:bad"]);
+    object["metadata"]["annotations"] = json!({
+        "kubernetes.io/config.mirror": "x", "kubernetes.io/config.source": "file", "kubernetes.io/config.hash": "x",
+    });
+    object["metadata"]["ownerReferences"] =
+        json!([{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "1", "controller": true}]);
+    object["spec"]["nodeName"] = json!("n1");
+    let mut review = created(&object);
+    for user in [
+        json!({"username": "alice", "groups": ["developers"]}),
+        json!({"username": "system:node:n1", "groups": ["system:authenticated"]}),
+        json!({"username": "alice", "groups": ["system:nodes:n1", "System:nodes"]}),
+        json!({"username": "alice", "extra": {"groups": ["system:nodes"]}}),
+    ] {
+        review["request"]["userInfo"] = user;
+        assert_eq!(
+            denial(&respond(Phase::Validate, &review).await).0,
+            403,
+            "{review}"
+        );
+    }
 }
 
 /// ADM-15, ADM-67, checklist 10.

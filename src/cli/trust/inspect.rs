@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::super::{Status, complain, print};
 use super::desk::{fail, worse};
@@ -112,7 +113,8 @@ pub(super) fn show(
         .enable_all()
         .build()?;
     let (known, looked) = runtime.block_on(async {
-        let known = site.is_known().await.unwrap_or_default();
+        let known = site.is_known(Instant::now() + flags.timeout()).await;
+        let known = known.unwrap_or_default();
         (known, publish::look(&site, flags.timeout()).await)
     });
     let (published, now) = match looked {

@@ -8,11 +8,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
 
 use super::super::key_flags::{KeyFlags, listing};
-use super::super::{Status, complain, passphrase, print};
+use super::super::{Output, Status, complain, passphrase, print};
 use crate::keystore::{Entry, KeyStore, Listing};
 use crate::tuf::{Algorithm, KeyFile, KeyId, Labels, PrivateKey, Strength};
 
@@ -79,19 +79,11 @@ impl Cipher {
 
 #[derive(ClapArgs, Debug)]
 struct List {
-    /// How to print the keys
+    /// How to print the keys: as a table, or as one JSON array
     #[arg(long, value_enum, default_value_t = Output::Text, env = "COUNTERSIGN_OUTPUT")]
     output: Output,
     #[command(flatten)]
     keys: KeyFlags,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// A table
-    Text,
-    /// One JSON array
-    Json,
 }
 
 #[derive(ClapArgs, Debug)]

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::super::key_flags::docker_folder;
 use super::super::{complain, duration};
-use crate::policy::{Credentials, Notary, ReleasesMissing, Root};
+use crate::policy::{Credentials, Lending, Notary, ReleasesMissing, Root};
 use crate::publish::{Anchor, Effect, Lifetimes, Options};
 use crate::store::Store;
 use crate::trust::Sites;
@@ -158,6 +158,7 @@ impl SiteFlags {
             signers: Vec::new(),
             max_staleness: Duration::ZERO,
             releases_missing: ReleasesMissing::Allow,
+            lending: Lending::default(),
         })
     }
 

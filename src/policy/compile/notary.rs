@@ -9,12 +9,13 @@ use base64::engine::general_purpose::STANDARD;
 use url::{Host, Url};
 
 use super::Findings;
+use crate::policy::document::Resource;
 use crate::policy::error::{FieldPath, ScopeError, VerifierError};
 use crate::policy::lookup::{self, Lookup, LookupError, Material};
 use crate::policy::resource::{
     CaSpec, ConfigMapRef, CredentialsSpec, NotarySpec, RootSpec, SecretRef, SignerSpec,
 };
-use crate::policy::verifier::{Credentials, Notary, Root, Signer, VerifierKind};
+use crate::policy::verifier::{Credentials, Lending, Notary, Root, Signer, VerifierKind};
 use crate::reference::MAX_GUN_BYTES;
 
 /// Longest `maxStaleness`: a leap year. Metadata serves no longer than it is valid anyway, and a reference server signs
@@ -46,6 +47,10 @@ pub(super) fn compile(path: &FieldPath, spec: &NotarySpec, findings: &mut Findin
         signers: signers(&path.field("signers"), &spec.signers, findings),
         max_staleness: max_staleness.unwrap_or_default(),
         releases_missing: spec.releases_missing,
+        lending: match findings.document.resource {
+            Resource::Cluster(_) => Lending::Registry,
+            Resource::Namespaced(_) => Lending::Own,
+        },
     })
 }
 

@@ -10,17 +10,19 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-/// Members on the way to an image or a name, wherever they are.
-const KEPT: [&str; 12] = [
+/// Members on the way to an image, a name or a login's place, wherever they are.
+const KEPT: [&str; 14] = [
     "containers",
     "ephemeralContainers",
     "generateName",
     "image",
+    "imagePullSecrets",
     "initContainers",
     "jobTemplate",
     "metadata",
     "name",
     "reference",
+    "serviceAccountName",
     "spec",
     "template",
     "volumes",
@@ -41,6 +43,13 @@ pub(super) fn read(raw: &RawValue) -> Option<Value> {
 /// is only left alone (ADM-34).
 pub(super) fn is_controlled(raw: &RawValue) -> bool {
     keep(raw, &OWNERS).is_none_or(|object| claimed(&object) != Some(false))
+}
+
+/// The text of an annotation of `raw`.
+pub(super) fn annotation(raw: &RawValue, name: &str) -> Option<String> {
+    let object = keep(raw, &["metadata", "annotations", name])?;
+    let value = object.get("metadata")?.get("annotations")?.get(name)?;
+    value.as_str().map(str::to_owned)
 }
 
 /// `None` if a member has another type than it must have.

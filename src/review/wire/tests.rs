@@ -152,8 +152,13 @@ fn warnings_are_for_people_and_pipelines() {
         ("system:node:n1", vec!["system:nodes"], true),
     ] {
         let groups: Vec<&str> = groups;
-        let user: User = serde_json::from_value(json!({"username": name, "groups": groups})).unwrap();
-        assert_eq!(user.is_machinery(), machinery, "{name}");
+        let body = json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {"uid": "1", "userInfo": {"username": name, "groups": groups}},
+        })
+        .to_string();
+        let request = parse(body.as_bytes()).unwrap();
+        assert_eq!(request.user.is_machinery(), machinery, "{name}");
     }
 }
 

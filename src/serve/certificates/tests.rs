@@ -56,7 +56,7 @@ impl Place {
     }
 
     fn is_ready(&self, now: Timestamp) -> bool {
-        self.ready.conditions(now)[0].1
+        self.ready.conditions(now).next().unwrap().1
     }
 }
 

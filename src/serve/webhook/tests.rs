@@ -207,6 +207,24 @@ async fn not_able_to_decide_is_503_with_a_time_to_repeat() {
         unready.webhook.respond(post("/validate", "{}")).await.status(),
         200
     );
+    // Where memory is shared, it has to be there as well.
+    unready.ready.await_trust_records();
+    assert_eq!(
+        unready.webhook.respond(post("/validate", "{}")).await.status(),
+        503
+    );
+    let waits = ("trust-records", false);
+    assert!(
+        unready
+            .ready
+            .conditions(crate::clock::now())
+            .any(|condition| condition == waits)
+    );
+    unready.ready.trust_records_loaded();
+    assert_eq!(
+        unready.webhook.respond(post("/validate", "{}")).await.status(),
+        200
+    );
     assert_eq!(
         full.webhook.respond(post("/validate", "{}")).await.status(),
         200,

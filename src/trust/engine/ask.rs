@@ -8,13 +8,14 @@ use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span, debug, info, warn};
 
-use super::super::memory::{Failure, Key, Known};
+use super::super::memory::{Failure, Key, Known, Memory};
 use super::super::options::Clock;
 use super::super::outcome::Refusal;
 use super::super::remote::{Remote, Setback};
 use super::super::servers::Connection;
 use super::super::verifier::Notary;
 use super::Engine;
+use super::consult::Inquiry;
 use crate::reference::Gun;
 use crate::tuf::{self, Answer};
 
@@ -27,14 +28,13 @@ impl Engine {
     /// whoever still waits.
     pub(super) async fn fly(
         self: &Arc<Self>,
-        notary: &Arc<Notary>,
-        gun: &Gun,
+        inquiry: &Inquiry,
         deadline: Instant,
     ) -> Result<Known, Failure> {
-        let (engine, notary, key) = (Arc::clone(self), Arc::clone(notary), (notary.number, gun.clone()));
-        let flight = self.flights.join(key.clone(), move || {
+        let (engine, inquiry) = (Arc::clone(self), inquiry.clone());
+        let flight = self.flights.join(inquiry.key.clone(), move || {
             let tasks = engine.tasks.clone();
-            let run = async move { engine.run(&notary, &key).await };
+            let run = async move { engine.run(&inquiry).await };
             let task = tasks.spawn(run.instrument(Span::current()));
             async move {
                 task.await
@@ -48,19 +48,25 @@ impl Engine {
     }
 
     /// Asks the server about one repository, and remembers what came of it.
-    async fn run(self: Arc<Self>, notary: &Notary, key: &Key) -> Result<Known, Failure> {
+    async fn run(self: Arc<Self>, inquiry: &Inquiry) -> Result<Known, Failure> {
         let begun = Instant::now();
-        let outcome = self.ask(notary, key, begun + self.options.timeout).await;
+        let key = &inquiry.key;
+        let outcome = self.ask(inquiry, begun + self.options.timeout).await;
         let result = match &outcome {
             Ok(_) => "ok",
             Err(failure) => failure.refusal.kind.word(),
         };
         self.metrics.trust_fetch(result, begun.elapsed());
         let outcome = match outcome {
-            Ok(known) => Ok(self.memory.remember(key, known, self.options.fresh_for)),
+            Ok(known) => Ok(self.memory(key).remember(key, known, self.options.fresh_for)),
             Err(failure) => {
-                warn!(gun = %key.1, reason = failure.refusal.reason, error = %failure.refusal, "repository not verified");
-                self.memory.fail(key, failure.clone());
+                let (reason, error) = (failure.refusal.reason, &failure.refusal);
+                if self.may_be_opened(inquiry, error) {
+                    debug!(gun = %key.gun, reason, %error, "repository not verified with the policy's login");
+                } else {
+                    warn!(gun = %key.gun, reason, %error, "repository not verified");
+                }
+                self.memory(key).fail(key, failure.clone());
                 Err(failure)
             }
         };
@@ -68,8 +74,9 @@ impl Engine {
         outcome
     }
 
-    async fn ask(&self, notary: &Notary, key: &Key, deadline: Instant) -> Result<Known, Failure> {
-        let gun = &key.1;
+    async fn ask(&self, inquiry: &Inquiry, deadline: Instant) -> Result<Known, Failure> {
+        let Inquiry { notary, key, .. } = inquiry;
+        let gun = &key.gun;
         let Some(_turn) = self.turns.take(notary.names_server(), deadline).await else {
             return Err(Failure::of(Refusal::late(), true));
         };
@@ -79,10 +86,14 @@ impl Engine {
             .now()
             .map_err(|error| Failure::of(Refusal::clock(&error), false))?;
         let connection = self.servers.of(&notary.policy, gun);
-        let connection = connection.map_err(|fault| Failure::of(Refusal::setup(&fault), false))?;
+        let mut connection = connection.map_err(|fault| Failure::of(Refusal::setup(&fault), false))?;
+        if let Some(logins) = &inquiry.logins {
+            connection = Arc::new(connection.with_logins(Arc::clone(logins)));
+        }
         let remote = Remote {
             connection: &connection,
             store: &self.store,
+            reach: inquiry.reach(),
         };
         let looked = self.look(&remote, notary, key, now, deadline).await;
         self.report_skew(&connection, now);
@@ -104,15 +115,17 @@ impl Engine {
         now: Timestamp,
         deadline: Instant,
     ) -> Result<Option<Known>, Setback> {
-        let gun = &key.1;
+        let gun = &key.gun;
         if let Some(known) = self
-            .memory
+            .memory(key)
             .known(key)
             .filter(|known| now < known.collection.expires())
-            && remote.remembers(gun, known.timestamp).await?
             && self.unchanged(remote, gun, &known, deadline).await?
+            // Last, so that what others tell meanwhile counts.
+            && remote.remembers(gun, known.timestamp, deadline).await?
+            && let Some(confirmed) = self.confirmed(remote, gun, known, now, deadline).await
         {
-            return Ok(Some(self.confirmed(remote, gun, known, now).await));
+            return Ok(Some(confirmed));
         }
         let task = self.task(notary, gun, now);
         let verified = remote.update(&task, deadline).await?;
@@ -136,22 +149,32 @@ impl Engine {
         }
     }
 
-    async fn confirmed(&self, remote: &Remote<'_>, gun: &Gun, known: Known, now: Timestamp) -> Known {
+    /// What is known, asked for just now; `None` if somebody has seen more.
+    async fn confirmed(
+        &self,
+        remote: &Remote<'_>,
+        gun: &Gun,
+        known: Known,
+        now: Timestamp,
+        deadline: Instant,
+    ) -> Option<Known> {
         let since = Duration::try_from(now.duration_since(known.confirmed_at)).unwrap_or_default();
         let confirmed_at = if since >= CONFIRM {
-            if let Err(error) = remote.confirm(gun, now).await {
-                warn!(%gun, %error, "trust state not confirmed");
+            match remote.confirm(gun, known.timestamp, now, deadline).await {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => warn!(%gun, %error, "trust state not confirmed"),
             }
             now
         } else {
             known.confirmed_at
         };
-        Known {
+        Some(Known {
             verified_at: now,
             asked: Some(Instant::now()),
             confirmed_at,
             ..known
-        }
+        })
     }
 
     /// What the server's `Date` header says of our clock, which decides what has expired (T44).
@@ -164,8 +187,10 @@ impl Engine {
     }
 
     pub(super) fn report_expiry(&self) {
+        let all = [&self.memory, &self.private].map(Memory::nearest_expiry);
+        let nearest = all.into_iter().flatten().min();
         self.metrics
-            .nearest_metadata_expiry(self.memory.nearest_expiry().map(Timestamp::as_second));
+            .nearest_metadata_expiry(nearest.map(Timestamp::as_second));
     }
 }
 

@@ -261,6 +261,26 @@ fn a_root_certificate_has_what_the_reference_puts_in_and_nothing_else() {
 }
 
 proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn any_scalar_makes_the_key_that_another_library_makes_of_it(scalar in proptest::array::uniform32(proptest::prelude::any::<u8>()), zeros in 0_usize..32) {
+        // Small numbers too: their leading zeros are what writers disagree on.
+        let mut scalar = scalar;
+        scalar[..zeros].fill(0);
+        let Ok(other) = p256::SecretKey::from_slice(&scalar) else {
+            return Ok(());
+        };
+        let key = PrivateKey::decode(other.to_pkcs8_der().unwrap().as_bytes()).unwrap();
+        let public = other.public_key().to_public_key_der().unwrap();
+        proptest::prop_assert_eq!(key.public().public(), public.as_bytes());
+        let again = PrivateKey::decode(&key.encode().unwrap()).unwrap();
+        proptest::prop_assert_eq!(again.id(), key.id());
+        proptest::prop_assert!(key.public().verify("ecdsa", MESSAGE, &again.sign(MESSAGE).unwrap()));
+    }
+}
+
+proptest::proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..96)) {
         drop(PrivateKey::decode(&bytes));

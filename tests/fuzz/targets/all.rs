@@ -2,6 +2,7 @@
 
 pub(crate) mod canonical;
 pub(crate) mod challenge;
+pub(crate) mod key_file;
 pub(crate) mod metadata;
 pub(crate) mod policy;
 pub(crate) mod reference;

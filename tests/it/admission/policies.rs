@@ -47,6 +47,7 @@ impl Verify for Acme {
         &self,
         image: &Reference,
         verification: &Verification,
+        _: &PullSources,
         _: Instant,
     ) -> Result<Pinned, Refusal> {
         assert_eq!(verification.verifiers[0].name, "acme");

@@ -261,12 +261,16 @@ fn sealed(key: &Entry, passphrases: &mut Passphrases) -> anyhow::Result<KeyFile>
     )?)
 }
 
+/// The whole file, or nothing: of one that is too long, keys would be missing unnoticed.
 fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
-    let mut text = Zeroizing::new(String::new());
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let length = usize::try_from(file.metadata()?.len().min(MAX_FILE)).unwrap_or_default();
-    text.reserve_exact(length + 1);
-    let read = file.take(MAX_FILE).read_to_string(&mut text);
-    read.with_context(|| format!("cannot read {}", path.display()))?;
+    let unread = || format!("cannot read {}", path.display());
+    let file = File::open(path).with_context(unread)?;
+    let length = file.metadata().with_context(unread)?.len().min(MAX_FILE);
+    let room = usize::try_from(length).unwrap_or_default() + 1;
+    let mut text = Zeroizing::new(String::with_capacity(room));
+    let read = file.take(MAX_FILE + 1).read_to_string(&mut text);
+    if u64::try_from(read.with_context(unread)?)? > MAX_FILE {
+        bail!("{} is longer than {MAX_FILE} bytes", path.display());
+    }
     Ok(text)
 }
