@@ -133,7 +133,7 @@ impl<K: Keyring> Publisher<'_, K> {
     pub async fn remove_signer(&self, name: &DelegationName) -> Result<Report, PublishError> {
         let mut warnings = Vec::new();
         let report = self.change(|published, conflicts| {
-            let (changes, concern) = undelegate(published, name, conflicts)?;
+            let (changes, concern) = undelegate(published, name, conflicts, self.options.force)?;
             warnings = concern;
             Ok(changes)
         });
@@ -281,6 +281,7 @@ fn undelegate(
     published: &Published,
     name: &DelegationName,
     conflicts: u32,
+    force: bool,
 ) -> Result<(Vec<Change>, Vec<String>), PublishError> {
     let signers = published.delegations();
     let find = |name: &DelegationName| signers.iter().find(|signer| signer.name == *name);
@@ -308,6 +309,13 @@ fn undelegate(
             .filter(|key| !keep.contains(key))
             .copied()
             .collect();
+        let last = !keys.is_empty() && keys == shared.keys;
+        let releases = Role::releases();
+        if last && !force && published.rows().iter().any(|row| row.roles.contains(&releases)) {
+            return Err(PublishError::Orphans {
+                roles: vec![releases],
+            });
+        }
         changes.extend(leave_releases(shared, keys, &mut concerns));
     }
     Ok((changes, concerns))

@@ -417,6 +417,23 @@ async fn a_revoked_tag_that_others_still_sign_is_told_loudly() {
 }
 
 #[tokio::test]
+async fn the_last_signer_goes_only_by_force_where_that_takes_released_tags_along() {
+    let world = World::new().await;
+    assert_eq!(world.sign("1.0").await.status, Some(0));
+    let public = world.alice().await;
+    world
+        .does(&["signer", "add", "alice", GUN, "--key", &public])
+        .await;
+    assert_eq!(world.sign("2.0").await.status, Some(0));
+    let kept = world.run(&["signer", "remove", "alice", GUN]).await;
+    assert_eq!(kept.status, Some(1), "{kept:?}");
+    assert_eq!(world.tags().await, ["1.0", "2.0"]);
+    let removed = world.does(&["signer", "remove", "alice", GUN, "--force"]).await;
+    assert!(removed.err.contains("went with its last signer"), "{removed:?}");
+    assert_eq!(world.tags().await, ["1.0"]);
+}
+
+#[tokio::test]
 async fn a_server_that_is_down_is_not_a_no() {
     let world = World::new().await;
     let mut command = world.command(&["inspect", GUN]);
