@@ -24,6 +24,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep, timeout_at};
 use url::Url;
 
+mod access;
 mod body;
 mod error;
 mod flight;
@@ -35,12 +36,13 @@ mod retry;
 mod session;
 mod token;
 
+pub use access::{Access, Names};
 pub use error::{Error, LoginError, SetupError};
 pub use flight::Flights;
 pub use guard::Origin;
 pub use login::{Helpers, Login, MOST as MOST_LOGINS};
 pub use request::{Ask, Redirects, Request, basic, bearer};
-pub use session::{Access, Names, Session};
+pub use session::Session;
 pub use token::{Token, TokenRequest, read_token, realm_url};
 
 use guard::Guard;

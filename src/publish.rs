@@ -136,6 +136,3 @@ impl<'a, K: Keyring> Publisher<'a, K> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

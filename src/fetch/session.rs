@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 
+use super::access::{Access, Names};
 use super::login::{Keyring, Login};
 use super::{
     Client, Error, Flights, Host, LoginError, Request, Response, TokenRequest, basic, bearer, host_of,
@@ -21,45 +22,6 @@ use crate::reference::Gun;
 /// What is known of a server's wishes, and the tokens that met them. Clones are one session.
 #[derive(Clone)]
 pub struct Session(Arc<State>);
-
-/// What a token is to allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Access {
-    /// To read.
-    Pull,
-    /// To publish.
-    Push,
-    /// Everything: to rotate a server's key, and to delete.
-    All,
-}
-
-impl Access {
-    const fn actions(self) -> &'static str {
-        match self {
-            Self::Pull => "pull",
-            Self::Push => "push,pull",
-            Self::All => "*",
-        }
-    }
-}
-
-/// What a server calls a repository in the scope of a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Names {
-    /// A trust server: by the whole GUN.
-    Gun,
-    /// A registry: by the name within it.
-    Path,
-}
-
-impl Names {
-    fn of(self, gun: &Gun) -> &str {
-        match self {
-            Self::Gun => gun.as_str(),
-            Self::Path => gun.path(),
-        }
-    }
-}
 
 /// For which repository a token is, and what it allows.
 type Scope = (Gun, Access);
@@ -130,6 +92,7 @@ impl Session {
     }
 
     /// A session of its own with the same server: what that wants is known already, tokens are not shared.
+    #[must_use]
     pub fn with_login(&self, login: Login) -> Self {
         let State {
             client, ping, realms, ..

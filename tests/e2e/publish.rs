@@ -249,6 +249,38 @@ fn signers_sign_with_their_own_keys_and_are_read_and_removed() {
 }
 
 #[test]
+fn signers_and_rotations_of_the_reference_are_continued_by_us() {
+    let trust = trust();
+    let gun = trust.gun(&trust.team, "continued");
+    let notary = Publisher::new(&trust.team.server, "continued", &gun);
+    notary.init();
+    notary.add_signer(&trust.alice);
+    let hand = Hand::with_keys(&trust.team, "continued", notary.folder());
+    let (image, one) = push(&gun, "1.0", "ours");
+    hand.does(&["sign", &image]);
+    let two = trust.release(&notary, "2.0", "theirs", Some("targets/alice,targets/releases"));
+    for role in ["targets", "root"] {
+        notary.rotate(role);
+    }
+    let (image, three) = push(&gun, "3.0", "ours after their rotation");
+    hand.does(&["sign", &image]);
+    for (tag, digest) in [("1.0", &one), ("2.0", &two), ("3.0", &three)] {
+        assert_eq!(&hand.verdict(&format!("{gun}:{tag}")), digest);
+        assert!(lists(&notary, tag, digest), "{}", notary.list());
+    }
+    let inspected = hand.inspect(&gun);
+    assert_eq!(
+        inspected["SignedTags"][1]["Signers"],
+        serde_json::json!(["alice"]),
+        "{inspected}"
+    );
+    hand.does(&["revoke", &format!("{gun}:2.0")]);
+    assert!(!lists(&notary, "2.0", &two));
+    let listed = hand.does(&["signer", "list", &gun]);
+    assert!(listed.out.contains("alice"), "{listed:?}");
+}
+
+#[test]
 fn every_rotation_is_followed_by_the_reference_client() {
     let trust = trust();
     let hand = Hand::new(&trust.team, "rotating");
