@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::error::PublishError;
 use super::keyring::{Held, Keyring};
 use super::plan::Signing;
@@ -43,10 +41,9 @@ impl<K: Keyring> Publisher<'_, K> {
     ///
     /// [`PublishError`]; in particular [`PublishError::Initialised`].
     pub async fn init(&self, initial: &Initial, tags: &[Signing]) -> Result<Report, PublishError> {
-        let deadline = Instant::now() + self.options.timeout;
         let now = present()?;
         let gun = self.site.gun();
-        match self.published(now, deadline).await {
+        match self.published(now, self.deadline()).await {
             Err(PublishError::NotInitialised { .. }) => {}
             Ok(_) | Err(PublishError::Unanchored { .. }) => {
                 return Err(PublishError::Initialised { gun: gun.clone() });
@@ -69,10 +66,10 @@ impl<K: Keyring> Publisher<'_, K> {
             })?;
         let targets = self.own_key(&Role::Targets, &held, &BTreeSet::new())?;
         let snapshot = match initial.snapshot {
-            SnapshotBy::Server => self.server_key(&Role::Snapshot, deadline).await?,
+            SnapshotBy::Server => self.server_key(&Role::Snapshot).await?,
             SnapshotBy::Publisher => self.own_key(&Role::Snapshot, &held, &BTreeSet::new())?,
         };
-        let timestamp = self.server_key(&Role::Timestamp, deadline).await?;
+        let timestamp = self.server_key(&Role::Timestamp).await?;
         let mut draft = Draft::initial(&[Arc::new(certificate)], &targets, &snapshot, &timestamp);
         for Signing { tag, sha256, length } in tags {
             draft.apply(&Change::Release {
@@ -83,7 +80,7 @@ impl<K: Keyring> Publisher<'_, K> {
             })?;
         }
         let signed = self.sign(draft, now)?;
-        self.upload(&signed, deadline)
+        self.upload(&signed)
             .await
             .map_err(|failure| self.not_published(failure))?;
         let mut report = self.confirm(&signed, 0).await?;
@@ -134,8 +131,9 @@ impl<K: Keyring> Publisher<'_, K> {
         Ok(key)
     }
 
-    async fn server_key(&self, role: &Role, deadline: Instant) -> Result<Arc<PublicKey>, PublishError> {
-        let offered = self.site.server().key(self.site.gun(), role, deadline).await;
+    async fn server_key(&self, role: &Role) -> Result<Arc<PublicKey>, PublishError> {
+        let server = self.site.server();
+        let offered = server.key(self.site.gun(), role, self.deadline()).await;
         self.accept(role, offered)
     }
 

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::error::PublishError;
 use super::keyring::Keyring;
 use super::report::Report;
@@ -52,10 +50,9 @@ impl<K: Keyring> Publisher<'_, K> {
     pub async fn rotate(&self, rotation: Rotation) -> Result<Report, PublishError> {
         let role = rotation.role();
         let now = present()?;
-        let deadline = Instant::now() + self.options.timeout;
-        let before = self.published(now, deadline).await?;
+        let before = self.published(now, self.deadline()).await?;
         let old = before.key_ids(&role);
-        let keys = self.rotated(rotation, &before, deadline).await?;
+        let keys = self.rotated(rotation, &before).await?;
         let Some(keys) = keys else {
             // A dry run makes no key, and asks the server for none.
             return Ok(Report::unchanged(self.site.gun().clone(), 0));
@@ -77,6 +74,10 @@ impl<K: Keyring> Publisher<'_, K> {
             })
             .await?;
         if self.options.effect == Effect::Publish && matches!(role, Role::Targets | Role::Snapshot) {
+            // A key that is a signer's too goes on signing.
+            let signers = before.delegations().into_iter().flat_map(|signer| signer.keys);
+            let signers: BTreeSet<_> = signers.collect();
+            let old = old.difference(&signers).copied().collect();
             report.warnings.extend(self.discard(&old, &change));
         }
         Ok(report)
@@ -86,7 +87,6 @@ impl<K: Keyring> Publisher<'_, K> {
         &self,
         rotation: Rotation,
         before: &Published,
-        deadline: Instant,
     ) -> Result<Option<Vec<Arc<PublicKey>>>, PublishError> {
         let dry = self.options.effect == Effect::DryRun;
         match rotation {
@@ -104,7 +104,8 @@ impl<K: Keyring> Publisher<'_, K> {
             }
             Rotation::ServerSnapshot | Rotation::Timestamp => {
                 let role = rotation.role();
-                let offered = self.site.server().new_key(self.site.gun(), &role, deadline).await;
+                let server = self.site.server();
+                let offered = server.new_key(self.site.gun(), &role, self.deadline()).await;
                 Ok(Some(vec![self.accept(&role, offered)?]))
             }
         }
@@ -148,9 +149,8 @@ impl<K: Keyring> Publisher<'_, K> {
         if self.options.effect == Effect::DryRun {
             return Ok(());
         }
-        let deadline = Instant::now() + self.options.timeout;
         let gun = self.site.gun();
-        let deleted = self.site.server().delete(gun, deadline).await;
+        let deleted = self.site.server().delete(gun, self.deadline()).await;
         deleted.map_err(|source| PublishError::Push {
             gun: gun.clone(),
             source,

@@ -36,8 +36,7 @@ impl<K: Keyring> Publisher<'_, K> {
     ) -> Result<Report, PublishError> {
         let mut conflicts = 0;
         loop {
-            let deadline = Instant::now() + self.options.timeout;
-            let now = present()?;
+            let (now, deadline) = (present()?, self.deadline());
             let published = Arc::new(self.published(now, deadline).await?);
             let mut draft = published.edit();
             for change in plan(&published, conflicts)? {
@@ -56,7 +55,7 @@ impl<K: Keyring> Publisher<'_, K> {
             if self.options.effect == Effect::DryRun {
                 return Ok(self.report(&signed, conflicts));
             }
-            match self.upload(&signed, deadline).await {
+            match self.upload(&signed).await {
                 Ok(()) => return self.confirm(&signed, conflicts).await,
                 Err(failure) if conflicts + 1 < attempts(&failure) => {
                     conflicts += 1;
@@ -66,6 +65,11 @@ impl<K: Keyring> Publisher<'_, K> {
                 Err(failure) => return Err(self.not_published(failure)),
             }
         }
+    }
+
+    /// For what is asked of the server from now on. A passphrase that somebody types in between takes nothing from it.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.options.timeout
     }
 
     /// What a failed upload comes to: after one without an answer nobody knows what came of it.
@@ -146,7 +150,7 @@ impl<K: Keyring> Publisher<'_, K> {
         keys.collect()
     }
 
-    pub(super) async fn upload(&self, signed: &Signed, deadline: Instant) -> Result<(), PushError> {
+    pub(super) async fn upload(&self, signed: &Signed) -> Result<(), PushError> {
         (self.progress)(Progress::Uploading);
         let files: Vec<_> = signed
             .files
@@ -155,7 +159,7 @@ impl<K: Keyring> Publisher<'_, K> {
             .collect();
         self.site
             .server()
-            .publish(self.site.gun(), &files, deadline)
+            .publish(self.site.gun(), &files, self.deadline())
             .await
     }
 
@@ -163,7 +167,7 @@ impl<K: Keyring> Publisher<'_, K> {
     pub(super) async fn confirm(&self, signed: &Signed, conflicts: u32) -> Result<Report, PublishError> {
         (self.progress)(Progress::Confirming);
         let (now, gun) = (present()?, self.site.gun());
-        let deadline = Instant::now() + self.options.timeout;
+        let deadline = self.deadline();
         let uploaded = signed.files.iter().filter_map(|file| match &file.role {
             Role::Delegation(name) => Some(name.clone()),
             Role::Root | Role::Targets | Role::Snapshot | Role::Timestamp => None,
