@@ -23,6 +23,7 @@ use crate::trust::Verify;
 
 pub use self::deadline::deadline;
 use self::decision::Decision;
+pub use self::policies::Policies;
 use self::proof::Rules;
 use self::ruling::Stance;
 
@@ -30,6 +31,7 @@ mod bypass;
 mod deadline;
 mod decision;
 mod finding;
+mod policies;
 mod proof;
 mod record;
 mod ruling;
@@ -52,6 +54,15 @@ impl Phase {
     /// Every phase.
     pub const ALL: [Self; 4] = [Self::Mutate, Self::Validate, Self::Audit, Self::Advise];
 
+    /// The phase that says what becomes of a request where nothing may be denied (AUD-01); `None` if nothing does.
+    const fn in_mode(self, mode: Mode) -> Option<Self> {
+        match (mode, self) {
+            (Mode::Enforce, phase) => Some(phase),
+            (Mode::Audit, Self::Mutate) => None,
+            (Mode::Audit, Self::Validate | Self::Audit | Self::Advise) => Some(Self::Audit),
+        }
+    }
+
     /// The word for logs and metrics, and the last segment of the path.
     pub const fn word(self) -> &'static str {
         match self {
@@ -70,6 +81,7 @@ pub struct Admission<V, A = Access> {
     policies: Arc<ArcSwap<PolicySet>>,
     namespaces: Namespaces,
     access: A,
+    mode: Mode,
     metrics: Arc<Metrics>,
     limit: Duration,
 }
@@ -88,6 +100,7 @@ impl<V: Verify> Admission<V> {
             policies,
             namespaces: Namespaces::default(),
             access: Access::default(),
+            mode: Mode::Enforce,
             metrics,
             limit,
         }
@@ -112,7 +125,15 @@ impl<V: Verify, A: Authorize> Admission<V, A> {
             access,
             metrics: self.metrics,
             limit: self.limit,
+            mode: self.mode,
         }
+    }
+
+    /// The same in `mode`, which outranks what policies and labels say: under [`Mode::Audit`] nothing is denied and nothing
+    /// pinned, and what would be denied is said (AUD-01, AUD-02).
+    #[must_use]
+    pub fn in_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
     }
 
     /// Answers the review in `body`, the body of a request whose URL had `query`. The answer is the body of a
@@ -169,7 +190,10 @@ impl<V: Verify, A: Authorize> Admission<V, A> {
             unreadable,
             templates,
         } = standing(namespace);
-        let decision = match plan(phase, request, templates) {
+        let plan = phase
+            .in_mode(self.mode)
+            .map_or(Plan::allow("audit_mode"), |phase| plan(phase, request, templates));
+        let decision = match plan {
             Plan::Allow { reason, warning } => Decision::allow(reason, warning),
             Plan::Refuse { stance, error } => ruling::unreadable(stance, unreadable, &error),
             Plan::Look {
@@ -227,7 +251,7 @@ impl<V: Verify, A: Authorize> Admission<V, A> {
         if let Some(bypass) = &decision.bypass {
             self.metrics.bypass(bypass.word());
         }
-        record::line(phase, request, decision, took);
+        record::line(phase.word(), self.mode, request, decision, took);
     }
 }
 

@@ -9,10 +9,12 @@ mod duration;
 mod key_flags;
 mod kube_flags;
 mod passphrase;
+mod policy;
 mod policy_flags;
 mod presence;
 mod probe;
 mod serving_flags;
+mod signs;
 mod trust;
 mod trust_flags;
 mod verify;
@@ -31,7 +33,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves the admission webhook: /mutate, /validate, /audit and /advise over TLS.
+    /// Serves the admission webhook: /mutate, /validate, /audit, /advise and /policy over TLS.
     Webhook(Box<webhook::Args>),
     /// Resolves one image as the webhook would and prints name:tag@sha256:…
     ///
@@ -43,6 +45,8 @@ enum Command {
     ///
     /// Exits with 0 if all do, 1 if not, 3 if the registration could not be read.
     Probe(probe::Args),
+    /// Checks policies before they are in force, and says which rule speaks for an image.
+    Policy(policy::Args),
     /// Prints the custom resource definitions of policies and trust records, for kubectl apply.
     Crds,
 }
@@ -76,6 +80,7 @@ pub fn run() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Trust(args) => trust::run(&args),
         Command::Probe(args) => probe::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Crds => print(&crds_yaml(crds().into_iter().chain([crd()]))).map(|()| Status::Success),
     };
     let status = outcome.unwrap_or_else(|error| {

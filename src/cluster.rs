@@ -15,10 +15,11 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::join3;
 use jiff::Timestamp;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::policy::Compiled;
@@ -31,7 +32,10 @@ mod lookup;
 mod namespaces;
 mod probe;
 mod pull_secrets;
+mod references;
+mod registration;
 mod report;
+mod signs;
 mod watching;
 
 pub use access::{Access, Authorize, Unanswered};
@@ -42,6 +46,8 @@ pub use certificates::{
 pub use namespaces::Namespaces;
 pub use probe::{ProbeError, Probed};
 pub use pull_secrets::{PullSecret, PullSecrets, Unusable};
+pub use references::References;
+pub use signs::{Contact, Hooks, MODES, Sign};
 
 /// One request to the API server, other than a list or a watch: it answers in milliseconds or has trouble.
 const REQUEST: Duration = Duration::from_secs(2);
@@ -52,6 +58,9 @@ pub struct Cluster {
     release_namespace: String,
     labels: namespaces::Writer,
     namespaces: Namespaces,
+    hooks: Hooks,
+    default: Vec<Value>,
+    registration: Option<(String, bool)>,
 }
 
 impl Cluster {
@@ -72,12 +81,35 @@ impl Cluster {
             release_namespace: release_namespace.to_owned(),
             labels,
             namespaces,
+            hooks: Hooks::default(),
+            default: Vec::new(),
+            registration: None,
         }
     }
 
     /// The client, for what else is kept in the cluster.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// The same with `hooks` to tell and to ask.
+    #[must_use]
+    pub fn with_hooks(self, hooks: Hooks) -> Self {
+        Self { hooks, ..self }
+    }
+
+    /// The same with cluster-wide policies for a cluster that has none (CRD-21).
+    #[must_use]
+    pub fn with_default(self, default: Vec<Value>) -> Self {
+        Self { default, ..self }
+    }
+
+    /// The same with an eye on the webhook configurations of this name, of both kinds. `fail_closed` is whether the one
+    /// that validates must deny while nobody answers.
+    #[must_use]
+    pub fn registered_as(self, name: &str, fail_closed: bool) -> Self {
+        let registration = Some((name.to_owned(), fail_closed));
+        Self { registration, ..self }
     }
 
     /// The labels of namespaces, as far as [`Self::watch`] has seen them.
@@ -106,6 +138,11 @@ impl Cluster {
         PullSecrets::of(self.client.clone())
     }
 
+    /// What policies name, for those that are not in force.
+    pub fn references(&self) -> References {
+        References::new(self.client.clone(), self.release_namespace.clone())
+    }
+
     /// Hands all policies to `adopt` once policies and namespaces have been listed completely, and again after each
     /// change. What `adopt` makes of them is written to their status, with the time by `now`.
     ///
@@ -118,8 +155,17 @@ impl Cluster {
         let (reports, wanted) = watch::channel(Vec::new());
         let reporter = report::Reporter::new(self.client.clone(), now);
         let notebook = lookup::Notebook::new(self.client.clone(), self.release_namespace);
+        let looking = async {
+            match self.registration {
+                Some((name, fail_closed)) => {
+                    registration::watch(self.client.clone(), name, fail_closed, self.hooks.clone()).await
+                }
+                None => std::future::pending().await,
+            }
+        };
         let watching = watching::Watching::new(&self.client, self.labels, notebook);
-        let (never, _) = join(watching.run(adopt, reports), reporter.run(wanted)).await;
+        let watching = watching.with(self.hooks.clone(), self.default);
+        let (never, ..) = join3(watching.run(adopt, reports), reporter.run(wanted), looking).await;
         never
     }
 }

@@ -13,6 +13,7 @@ mod compile;
 mod crd;
 mod document;
 mod error;
+mod examine;
 mod lookup;
 mod node;
 mod object;
@@ -27,10 +28,12 @@ pub use compile::is_object_name;
 pub use crd::{crds, crds_yaml, strict};
 pub use document::{Document, MAX_FILE_BYTES, read};
 pub use error::{
-    FieldPath, Hint, Place, PolicyError, Problem, RuleError, ScopeError, ShapeError, TextError, VerifierError,
+    FieldPath, Hint, Place, PolicyError, Problem, Remark, RuleError, ScopeError, ShapeError, TextError,
+    VerifierError,
 };
+pub use examine::{Examined, Home, examine_files, examine_object, read_object};
 pub use lookup::{Answers, Login, Lookup, LookupError, Material, lookups};
-pub use object::{Compiled, Fault, compile_object, without_verifiers};
+pub use object::{Compiled, Fault, compile_object, line, without_verifiers};
 pub use select::{Demand, Labels, Mode, Policy, PolicyName, PolicySet, Requirement, Workloads};
 pub use verifier::{
     Combine, Credentials, DigestRule, Lending, Notary, ReleasesMissing, Root, Signer, Verification, Verifier,

@@ -78,6 +78,18 @@ impl PolicyFiles {
     }
 }
 
+/// Reads the texts of the files in `paths`, as [`PolicyFiles::open`] does, and what kept others from being read.
+pub fn read_texts(paths: &[PathBuf]) -> (Vec<(PathBuf, String)>, Vec<FileError>) {
+    let (mut texts, mut errors) = (Vec::new(), Vec::new());
+    for file in Contents::read(paths).0 {
+        match file {
+            Ok(text) => texts.push(text),
+            Err(error) => errors.push(error),
+        }
+    }
+    (texts, errors)
+}
+
 impl Contents {
     fn read(paths: &[PathBuf]) -> Self {
         Self(paths.iter().flat_map(|path| read(path)).collect())

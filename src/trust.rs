@@ -14,6 +14,7 @@ use crate::review::logins::PullSources;
 
 mod borrowed;
 mod combine;
+mod contact;
 mod engine;
 mod keeper;
 mod memory;
@@ -25,6 +26,7 @@ mod site;
 mod turns;
 mod verifier;
 
+pub use contact::Contact;
 pub use engine::Trust;
 pub use keeper::Keeper;
 pub use options::{Clock, Options};

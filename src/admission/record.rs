@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use super::Phase;
 use super::bypass::Bypass;
 use super::decision::Decision;
+use crate::policy::Mode;
 use crate::review::verdict::{outcomes, printable};
 use crate::review::wire::Request;
 use crate::review::workload::resource_word;
@@ -21,7 +21,7 @@ const MAX_IMAGES: usize = 4096;
 
 /// Writes the line: at debug what was merely let through, at info what was decided, at warn what was let through by a
 /// bypass.
-pub(super) fn line(phase: Phase, request: &Request<'_>, decision: &Decision, took: Duration) {
+pub(super) fn line(phase: &str, mode: Mode, request: &Request<'_>, decision: &Decision, took: Duration) {
     let name = if decision.name.is_empty() {
         &request.name
     } else {
@@ -33,7 +33,8 @@ pub(super) fn line(phase: Phase, request: &Request<'_>, decision: &Decision, too
         ($level:ident) => {
             $level!(
                 uid = %printable(&request.uid, MAX_VALUE),
-                phase = phase.word(),
+                phase,
+                mode = mode.word(),
                 operation = request.operation.word(),
                 resource = resource_word(request),
                 namespace = %printable(&request.namespace, MAX_VALUE),

@@ -15,6 +15,7 @@ mod answers;
 mod bounds;
 mod bypass;
 mod logs;
+mod mode;
 mod property;
 mod templates;
 

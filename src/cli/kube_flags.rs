@@ -1,13 +1,16 @@
 //! Where the policies of a cluster are: the flags of `webhook --kube`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::anyhow;
 use clap::Args;
+use serde_json::Value;
 
 use crate::cluster::{Cluster, Configurations, ConnectError, PullSecrets};
-use crate::policy::{Compiled, PolicySet, without_verifiers};
+use crate::policy::{Compiled, Document, Home, Mode, PolicySet, examine_files, read, without_verifiers};
+use crate::policy_files::read_texts;
 use crate::telemetry::chain;
 use crate::trust::Trust;
 
@@ -40,6 +43,14 @@ pub(super) struct KubeFlags {
     /// Ask trust servers that want a login with those of the workload too: its imagePullSecrets, or its service account's
     #[arg(long, requires = "kube", env = "COUNTERSIGN_WORKLOAD_PULL_SECRETS")]
     workload_pull_secrets: bool,
+    /// Policy file that is in force while the cluster has no cluster-wide policy
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "kube",
+        env = "COUNTERSIGN_DEFAULT_POLICY"
+    )]
+    default_policy: Option<PathBuf>,
 }
 
 impl KubeFlags {
@@ -68,6 +79,23 @@ impl KubeFlags {
         }
     }
 
+    /// Whether there is a default for a cluster without policies.
+    pub(super) const fn has_default(&self) -> bool {
+        self.default_policy.is_some()
+    }
+
+    /// `cluster` with the default that was given, and with an eye on who calls us.
+    pub(super) fn equip(&self, cluster: Cluster, trust: &Trust, mode: Mode) -> anyhow::Result<Cluster> {
+        let cluster = match &self.default_policy {
+            Some(path) => cluster.with_default(default_policies(path, trust)?),
+            None => cluster,
+        };
+        Ok(match &self.webhook_configuration {
+            Some(name) => cluster.registered_as(name, mode == Mode::Enforce),
+            None => cluster,
+        })
+    }
+
     fn release_namespace(&self) -> String {
         let given = self.release_namespace.clone();
         given
@@ -75,6 +103,23 @@ impl KubeFlags {
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| "countersign-system".to_owned())
     }
+}
+
+/// The policies of a file that stands in for those of a cluster, as the objects they would be there.
+fn default_policies(path: &Path, trust: &Trust) -> anyhow::Result<Vec<Value>> {
+    let (texts, errors) = read_texts(&[path.to_owned()]);
+    let mut lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    let documents: Vec<_> = texts.iter().flat_map(|(file, text)| read(file, text).0).collect();
+    if documents.iter().any(|document| !document.is_cluster_wide()) {
+        lines.push("only a ClusterTrustPolicy can stand in for those of a cluster".to_owned());
+    }
+    let examined = examine_files(texts, Home::Cluster);
+    let examined = examined.unusable(|verifier| trust.check(verifier).err().map(|fault| chain(&fault)));
+    lines.extend(examined.errors.iter().map(ToString::to_string));
+    if lines.is_empty() {
+        return Ok(documents.iter().map(Document::to_json).collect());
+    }
+    Err(anyhow!(lines.join("\n")).context("--default-policy cannot be used"))
 }
 
 /// Makes the verifiers of `policies` ready. Those that cannot be are taken out of their policies, whose rules for them
@@ -97,11 +142,7 @@ pub(super) fn prepare_each(trust: &Trust, mut policies: Vec<Compiled>) -> (Polic
                 continue;
             }
             progress = true;
-            let before = compiled.fault.take();
-            *compiled = without_verifiers(&compiled.policy, &own);
-            if let (Some(before), Some(fault)) = (before, &mut compiled.fault) {
-                fault.message = format!("{}; {}", before.message, fault.message);
-            }
+            *compiled = without_verifiers(compiled, &own);
         }
         // What is not ready refuses.
         if !progress {

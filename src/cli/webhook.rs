@@ -17,11 +17,13 @@ use tracing::{error, info, warn};
 use super::kube_flags::{KubeFlags, prepare_each};
 use super::policy_flags::{PolicyFlags, prepare, store};
 use super::serving_flags::ServingFlags;
-use super::{Status, duration, presence};
-use crate::admission::{Admission, Phase};
+use super::{Status, duration, presence, signs};
+use crate::admission::{Admission, Phase, Policies};
 use crate::clock;
-use crate::cluster::{Access, CertificateStore, Cluster, Configurations, Namespaces, PullSecrets};
-use crate::policy::{Compiled, PolicySet};
+use crate::cluster::{
+    Access, CertificateStore, Cluster, Configurations, Namespaces, PullSecrets, References,
+};
+use crate::policy::{Compiled, Mode, PolicySet};
 use crate::policy_files::{PolicyFiles, PolicyFilesError};
 use crate::serve::{self, Config, Endpoint, Ready, Rejected, ServeError, Stop};
 use crate::store::records::Records;
@@ -52,6 +54,9 @@ pub(super) struct Args {
     /// Longest time for one review, whatever the API server grants
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse, env = "COUNTERSIGN_REVIEW_TIMEOUT", help_heading = "Verification")]
     review_timeout: Duration,
+    /// enforce obeys the policies; audit denies nothing and pins nothing, whatever policies and labels say
+    #[arg(long, value_name = "MODE", default_value = "enforce", value_parser = mode, env = "COUNTERSIGN_MODE", help_heading = "Verification")]
+    mode: Mode,
     #[command(flatten)]
     serving: ServingFlags,
     /// json or text
@@ -84,19 +89,39 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
     let store = store_in(args, &source, &mut configurations);
     let config = args.serving.config(store)?;
     let metrics = Arc::new(Metrics::default());
+    metrics.mode(args.mode.word());
     let trust = trust(args, &source, Arc::clone(&metrics))?;
-    if let Source::Files(_, policies) = &source {
-        prepare(&trust, policies)?;
+    let source = match source {
+        Source::Files(files, policies) => {
+            prepare(&trust, &policies)?;
+            Source::Files(files, policies)
+        }
+        Source::Cluster(cluster) => {
+            let cluster = args.kube.equip(*cluster, &trust, args.mode)?;
+            let hooks = signs::hooks(Arc::clone(&metrics), trust.clone());
+            Source::Cluster(Box::new(cluster.with_hooks(hooks)))
+        }
+    };
+    info!(version = env!("CARGO_PKG_VERSION"), mode = args.mode.word(), policies = source.count(), listen = %config.listen, "starting");
+    if args.mode == Mode::Audit {
+        warn!("--mode audit: nothing is denied and nothing pinned, whatever policies and labels say");
     }
-    info!(version = env!("CARGO_PKG_VERSION"), policies = source.count(), listen = %config.listen, "starting");
     let presence = presence::watch(configurations, &metrics);
-    let serving = serve(args.review_timeout, config, source, trust, Arc::clone(&metrics));
+    let serving = serve(args, config, source, trust, Arc::clone(&metrics));
     runtime.block_on(async {
         tokio::select! {
             outcome = serving => outcome,
             never = presence => match never {},
         }
     })
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "enforce" => Ok(Mode::Enforce),
+        "audit" => Ok(Mode::Audit),
+        _ => Err("enforce or audit is expected".to_owned()),
+    }
 }
 
 /// Where certificates of our own are, if they are in the cluster. Whoever keeps them looks after `configurations` too.
@@ -178,7 +203,7 @@ fn trust(args: &Args, source: &Source, metrics: Arc<Metrics>) -> anyhow::Result<
 
 /// Runs the server and what belongs to it. A part that ends takes the process with it.
 async fn serve(
-    review_timeout: Duration,
+    args: &Args,
     config: Config,
     source: Source,
     trust: Trust,
@@ -189,10 +214,12 @@ async fn serve(
         trust: trust.clone(),
         metrics: Arc::clone(&metrics),
         ready: Ready::default(),
+        has_default: args.kube.has_default(),
     };
-    let (namespaces, access) = match &source {
-        Source::Files(..) => (Namespaces::default(), Access::default()),
-        Source::Cluster(cluster) => (cluster.namespaces(), cluster.access()),
+    force.ready.tell("mode", args.mode.word());
+    let (namespaces, access, references) = match &source {
+        Source::Files(..) => (Namespaces::default(), Access::default(), References::default()),
+        Source::Cluster(cluster) => (cluster.namespaces(), cluster.access(), cluster.references()),
     };
     if let Source::Files(_, policies) = &source {
         force.enter(policies.clone());
@@ -202,13 +229,30 @@ async fn serve(
         Arc::new(trust.clone()),
         policies,
         Arc::clone(&metrics),
-        review_timeout,
+        args.review_timeout,
     );
-    let admission = Arc::new(admission.in_cluster(namespaces).with_access(access));
+    let admission = Arc::new(
+        admission
+            .in_cluster(namespaces)
+            .with_access(access)
+            .in_mode(args.mode),
+    );
+    let written = Policies::new(
+        trust.clone(),
+        references,
+        args.mode,
+        Arc::clone(&metrics),
+        args.review_timeout,
+    );
+    let written = Arc::new(written);
     let handler = move |endpoint: Endpoint, body: Bytes, query: Option<String>| {
-        let admission = Arc::clone(&admission);
+        let (admission, written) = (Arc::clone(&admission), Arc::clone(&written));
         async move {
-            let reply = admission.answer(phase(endpoint), &body, query.as_deref()).await;
+            let query = query.as_deref();
+            let reply = match phase(endpoint) {
+                Some(phase) => admission.answer(phase, &body, query).await,
+                None => written.answer(&body, query).await,
+            };
             reply.map_err(|malformed| Rejected::malformed(malformed.to_string()))
         }
     };
@@ -237,13 +281,15 @@ async fn serve(
     outcome.map(|()| Status::Success).map_err(anyhow::Error::from)
 }
 
-const fn phase(endpoint: Endpoint) -> Phase {
-    match endpoint {
+/// `None` where no images are judged, but policies.
+const fn phase(endpoint: Endpoint) -> Option<Phase> {
+    Some(match endpoint {
         Endpoint::Mutate => Phase::Mutate,
         Endpoint::Validate => Phase::Validate,
         Endpoint::Audit => Phase::Audit,
         Endpoint::Advise => Phase::Advise,
-    }
+        Endpoint::Policy => return None,
+    })
 }
 
 /// The policies in force, and what has to follow them.
@@ -252,6 +298,8 @@ struct Force {
     trust: Trust,
     metrics: Arc<Metrics>,
     ready: Ready,
+    /// Whether there is a policy for a cluster without any.
+    has_default: bool,
 }
 
 impl Force {
@@ -308,12 +356,20 @@ impl Force {
             faults += 1;
             error!(policy = %compiled.policy.name, reason = fault.reason, error = fault.message, "policy not usable: what it governs is denied");
         }
+        let default = signs::count_policies(&self.metrics, &policies);
+        if self.has_default {
+            let word = if default { "in-force" } else { "standing-by" };
+            self.ready.tell("default-policy", word);
+        }
+        if default {
+            warn!("the cluster has no ClusterTrustPolicy: the default policy is in force");
+        }
         self.enter(set);
         self.metrics
             .policy_reload(if faults == 0 { "ok" } else { "error" });
         info!(
             policies = policies.len(),
-            faults, "policies read from the cluster"
+            faults, default, "policies read from the cluster"
         );
         policies
     }

@@ -10,10 +10,14 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::REQUEST;
+use super::signs::MODES;
 use crate::policy::Labels;
 
 pub(super) type Meta = PartialObjectMeta<Namespace>;
 pub(super) type Writer = reflector::store::Writer<Meta>;
+
+/// How a namespace joins.
+const MODE_LABEL: &str = "countersign.dev/mode";
 
 /// The labels of namespaces. Outside of a cluster no namespace has any.
 #[derive(Clone, Default)]
@@ -51,6 +55,19 @@ impl Namespaces {
             }
         }
     }
+}
+
+/// How many namespaces have each of [`MODES`].
+pub(super) fn by_mode(store: &Store<Meta>) -> [usize; MODES.len()] {
+    let mut counts = [0; MODES.len()];
+    for namespace in store.state() {
+        let mode = namespace.labels().get(MODE_LABEL).map_or("none", String::as_str);
+        let known = MODES.iter().position(|known| *known == mode && *known != "other");
+        if let Some(count) = counts.get_mut(known.unwrap_or(MODES.len() - 1)) {
+            *count += 1;
+        }
+    }
+    counts
 }
 
 impl fmt::Debug for Namespaces {

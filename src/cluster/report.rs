@@ -1,7 +1,11 @@
 //! What became of each policy, written to its status.
 //!
 //! Every replica writes, by server-side apply under one name: they say the same, and what is there already is not
-//! written again. A replica says each thing once, so that two who disagree do not go on contradicting each other.
+//! written again. A replica says each thing once, so that two who disagree do not go on contradicting each other. No
+//! leader is needed for that, and none whose loss would keep the status silent.
+//!
+//! Of trust servers two replicas may see different things for long. So each tells what it sees when that changes, lets
+//! stand what another one said, and contradicts it only after [`STANDS`]: who said it may be gone.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -18,6 +22,7 @@ use tracing::warn;
 
 use super::REQUEST;
 use super::kind::Kind;
+use super::signs::Contact;
 use crate::policy::resource::{Condition, ConditionStatus, PolicyStatus};
 use crate::policy::{Compiled, PolicyName};
 
@@ -25,6 +30,10 @@ use crate::policy::{Compiled, PolicyName};
 const MANAGER: &str = "countersign";
 /// A status that could not be written is tried again after this, and written no more often (CRD-34).
 const RETRY: Duration = Duration::from_secs(5);
+/// How long what another replica said of trust servers stands.
+const STANDS: Duration = Duration::from_secs(600);
+/// The condition about trust servers.
+const REACHABLE: &str = "TrustServerReachable";
 /// Most characters of a condition's message, as its schema has it.
 const MESSAGE: usize = 1024;
 
@@ -34,6 +43,8 @@ pub(super) struct Report {
     name: PolicyName,
     uid: Option<String>,
     said: Said,
+    /// What this replica has seen of its trust servers.
+    contact: Option<Contact>,
     /// What its status said when we read it.
     before: PolicyStatus,
 }
@@ -49,7 +60,7 @@ struct Said {
 }
 
 impl Report {
-    pub(super) fn new(object: &DynamicObject, compiled: &Compiled) -> Self {
+    pub(super) fn new(object: &DynamicObject, compiled: &Compiled, contact: Option<Contact>) -> Self {
         let status = object.data.get("status").cloned().unwrap_or_default();
         let (ready, reason, message) = match &compiled.fault {
             None => (true, "InForce", "the policy is in force as written"),
@@ -65,6 +76,7 @@ impl Report {
                 reason: reason.to_owned(),
                 message: message.chars().take(MESSAGE).collect(),
             },
+            contact,
             // One that cannot be read is replaced.
             before: serde_json::from_value(status).unwrap_or_default(),
         }
@@ -85,42 +97,98 @@ impl Report {
             && self.before.conditions.iter().any(tells)
     }
 
-    fn status(&self, now: Timestamp) -> PolicyStatus {
+    /// Whether the status says of trust servers what this replica has seen, or need not: `news` is whether that is new.
+    fn contact_stands(&self, news: bool, now: Timestamp) -> bool {
+        let Some(contact) = &self.contact else { return true };
+        let before = self
+            .before
+            .conditions
+            .iter()
+            .find(|before| before.kind == REACHABLE);
+        let Some(before) = before else { return false };
+        let same = (before.status, &before.reason, &before.message)
+            == (contact.status, &contact.reason, &contact.message);
+        // What is not known contradicts nothing.
+        let silent = contact.status == ConditionStatus::Unknown;
+        let stands = || {
+            let age = Duration::try_from(now.duration_since(before.last_transition_time.0));
+            age.is_ok_and(|age| age < STANDS)
+        };
+        same || silent || (!news && stands())
+    }
+
+    /// `speaks` is whether it says what this replica has seen of trust servers, or what stands there.
+    fn status(&self, speaks: bool, now: Timestamp) -> PolicyStatus {
         let said = &self.said;
         let (ready, degraded) = if said.ready {
             (ConditionStatus::True, ConditionStatus::False)
         } else {
             (ConditionStatus::False, ConditionStatus::True)
         };
-        let condition = |kind: &str, status: ConditionStatus| {
-            let before = self.before.conditions.iter();
-            let same = before.filter(|before| before.kind == kind && before.status == status);
-            Condition {
-                kind: kind.to_owned(),
-                status,
+        let main = |kind, status| self.condition(kind, status, &said.reason, &said.message, now);
+        let stood = self
+            .before
+            .conditions
+            .iter()
+            .find(|before| before.kind == REACHABLE);
+        let reachable = match (stood, &self.contact) {
+            (Some(stood), Some(_)) if !speaks => Some(Condition {
                 observed_generation: said.generation,
-                last_transition_time: same
-                    .map(|before| before.last_transition_time.clone())
-                    .next()
-                    .unwrap_or(Time(now)),
-                reason: said.reason.clone(),
-                message: said.message.clone(),
-            }
+                ..stood.clone()
+            }),
+            (_, contact) => contact.as_ref().map(|contact| {
+                let message: String = contact.message.chars().take(MESSAGE).collect();
+                self.condition(REACHABLE, contact.status, &contact.reason, &message, now)
+            }),
         };
         PolicyStatus {
             observed_generation: said.generation,
             rules: said.rules,
-            conditions: vec![condition("Ready", ready), condition("Degraded", degraded)],
+            conditions: [main("Ready", ready), main("Degraded", degraded)]
+                .into_iter()
+                .chain(reachable)
+                .collect(),
         }
     }
+
+    /// The time of the last transition is that of the status, not of the reason.
+    fn condition(
+        &self,
+        kind: &str,
+        status: ConditionStatus,
+        reason: &str,
+        message: &str,
+        now: Timestamp,
+    ) -> Condition {
+        let before = self.before.conditions.iter();
+        let mut same = before.filter(|before| before.kind == kind && before.status == status);
+        Condition {
+            kind: kind.to_owned(),
+            status,
+            observed_generation: self.said.generation,
+            last_transition_time: same
+                .next()
+                .map_or(Time(now), |before| before.last_transition_time.clone()),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        }
+    }
+}
+
+/// What one object was told by this replica, and when.
+#[derive(Debug)]
+struct Told {
+    uid: Option<String>,
+    said: Said,
+    contact: Option<Contact>,
+    written: Option<Instant>,
 }
 
 /// Writes reports.
 pub(super) struct Reporter<N> {
     client: Client,
     now: N,
-    /// By policy: which object, and what it was told.
-    told: BTreeMap<PolicyName, (Option<String>, Said)>,
+    told: BTreeMap<PolicyName, Told>,
 }
 
 impl<N: Fn() -> Timestamp> Reporter<N> {
@@ -155,20 +223,40 @@ impl<N: Fn() -> Timestamp> Reporter<N> {
             .retain(|name, _| reports.iter().any(|report| report.name == *name));
         let mut settled = true;
         for report in reports {
-            let this = (report.uid.clone(), report.said.clone());
-            if self.told.get(&report.name) == Some(&this) {
-                continue;
-            }
-            if report.is_told() || self.tell(report).await {
-                self.told.insert(report.name.clone(), this);
-            } else {
-                settled = false;
-            }
+            settled &= self.write_one(report).await;
         }
         settled
     }
 
-    async fn tell(&self, report: &Report) -> bool {
+    async fn write_one(&mut self, report: &Report) -> bool {
+        let now = (self.now)();
+        let before = self.told.get(&report.name).filter(|told| told.uid == report.uid);
+        let written = before.and_then(|told| told.written);
+        let told = report.is_told() || before.is_some_and(|told| told.said == report.said);
+        let news = before.is_none_or(|told| told.contact != report.contact);
+        let speaks = !report.contact_stands(news, now);
+        let waits = || written.is_some_and(|written| written.elapsed() < RETRY);
+        if (!told || speaks) && (waits() || !self.tell(report, speaks, now).await) {
+            return false;
+        }
+        let written = if told && !speaks {
+            written
+        } else {
+            Some(Instant::now())
+        };
+        self.told.insert(
+            report.name.clone(),
+            Told {
+                uid: report.uid.clone(),
+                said: report.said.clone(),
+                contact: report.contact.clone(),
+                written,
+            },
+        );
+        true
+    }
+
+    async fn tell(&self, report: &Report, speaks: bool, now: Timestamp) -> bool {
         let kind = Kind::of(&report.name);
         let resource = kind.resource();
         let api: Api<DynamicObject> = match &report.name.namespace {
@@ -180,7 +268,7 @@ impl<N: Fn() -> Timestamp> Reporter<N> {
         } = resource;
         let body = json!({
             "apiVersion": api_version, "kind": kind, "metadata": {"name": report.name.name},
-            "status": report.status((self.now)()),
+            "status": report.status(speaks, now),
         });
         let parameters = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(&body);

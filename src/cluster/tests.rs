@@ -15,12 +15,15 @@ use tower_test::mock;
 
 use super::*;
 
+mod more;
 mod secrets;
 
 /// What the played cluster has, and how its next list and watch of cluster-wide policies end.
 #[derive(Default)]
 struct World {
     policies: Vec<Value>,
+    /// The policies of namespaces.
+    own: Vec<Value>,
     /// The next lists answer these; then they succeed.
     outages: Vec<u16>,
     secret: Option<Value>,
@@ -28,8 +31,6 @@ struct World {
     secrets_down: bool,
     /// Ends the watch that is open, with the text.
     watch: Option<oneshot::Sender<String>>,
-    /// Policies of namespaces.
-    own: Vec<Value>,
     /// What becomes of watches of Secrets.
     bells: secrets::Bells,
     /// Paths and queries of everything that was asked about Secrets.
@@ -53,6 +54,10 @@ struct Played {
 }
 
 fn start(world: World) -> Played {
+    start_as(world, |cluster| cluster)
+}
+
+fn start_as(world: World, equip: impl FnOnce(Cluster) -> Cluster) -> Played {
     let (service, mut handle) = mock::pair::<Request<Body>, Response<Said>>();
     let world = Arc::new(Mutex::new(world));
     let (told, statuses) = mpsc::unbounded_channel();
@@ -70,7 +75,7 @@ fn start(world: World) -> Played {
             });
         }
     });
-    let cluster = Cluster::new(Client::new(service, "default"), "release");
+    let cluster = equip(Cluster::new(Client::new(service, "default"), "release"));
     let namespaces = cluster.namespaces();
     let (adopting, adopted) = mpsc::unbounded_channel();
     tasks.spawn(async move {
@@ -133,6 +138,21 @@ async fn answer_other(
         "clustertrustpolicies" if world.outages.is_empty() => (200, list(&world.policies)),
         "clustertrustpolicies" => status(world.outages.remove(0)),
         "trustpolicies" => (200, list(&world.own)),
+        "cas" if path == "/api/v1/namespaces/shop/configmaps/cas" => {
+            let pem = "-----BEGIN CERTIFICATE-----\nbm8ga2V5\n-----END CERTIFICATE-----\n";
+            (
+                200,
+                json!({"metadata": {"name": "cas"}, "data": {"ca.crt": pem}}).to_string(),
+            )
+        }
+        "fresh" if path == "/api/v1/namespaces/fresh" => {
+            let metadata = json!({"name": "fresh", "labels": {"tier": "closed"}});
+            let kind = "PartialObjectMetadata";
+            (
+                200,
+                json!({"apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": metadata}).to_string(),
+            )
+        }
         "namespaces" => {
             let metadata = json!({"name": "shop", "labels": {"tier": "web"}});
             let kind = "PartialObjectMetadata";

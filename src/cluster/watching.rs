@@ -21,6 +21,7 @@ use super::kind::Kind;
 use super::lookup::{Again, Notebook};
 use super::namespaces::{self, Meta};
 use super::report::Report;
+use super::signs::{Hooks, Sign};
 use crate::policy::{Compiled, compile_object};
 
 /// How often what could not be read of Secrets and `ConfigMap`s is tried again (CRED-24).
@@ -31,6 +32,9 @@ const ROUNDS: u32 = 3;
 const BURST: usize = 1_000;
 /// A watch that fails is logged as often as this (CRD-35).
 const LOGGED: Duration = Duration::from_secs(60);
+
+/// A watch that has not failed for this long is up again: one that fails is begun again every 30 seconds at the latest.
+const MENDED: Duration = Duration::from_secs(90);
 
 /// What is watched.
 const WATCHED: [&str; 3] = ["clustertrustpolicies", "trustpolicies", "namespaces"];
@@ -54,8 +58,16 @@ pub(super) struct Watching {
     notebook: Notebook,
     listed: [bool; WATCHED.len()],
     logged: [Option<Instant>; WATCHED.len()],
+    /// When each failed last, until something is heard of it again.
+    failed: [Option<Instant>; WATCHED.len()],
+    namespaces: Store<Meta>,
+    hooks: Hooks,
+    /// Cluster-wide policies for a cluster that has none.
+    default: Vec<Value>,
     /// What the policies in force were made of.
     adopted: Option<Vec<Value>>,
+    /// The policies in force.
+    compiled: Vec<Compiled>,
 }
 
 impl Watching {
@@ -68,15 +80,29 @@ impl Watching {
             changes.push(seen(numbers.next().unwrap_or_default(), kind.api(client), writer));
             (kind, store)
         });
-        let namespaces: Api<Meta> = Api::all(client.clone());
-        changes.push(seen(numbers.next().unwrap_or_default(), namespaces, labels));
+        let namespaces = labels.as_reader();
+        let api: Api<Meta> = Api::all(client.clone());
+        changes.push(seen(numbers.next().unwrap_or_default(), api, labels));
         Self {
             changes,
             policies,
             notebook,
             listed: [false; WATCHED.len()],
             logged: [None; WATCHED.len()],
+            failed: [None; WATCHED.len()],
+            namespaces,
+            hooks: Hooks::default(),
+            default: Vec::new(),
             adopted: None,
+            compiled: Vec::new(),
+        }
+    }
+
+    pub(super) fn with(self, hooks: Hooks, default: Vec<Value>) -> Self {
+        Self {
+            hooks,
+            default,
+            ..self
         }
     }
 
@@ -89,6 +115,7 @@ impl Watching {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut round = 0;
         loop {
+            let mut tick = false;
             let again = tokio::select! {
                 Some(seen) = self.changes.next() => {
                     if !self.note_all(seen) {
@@ -98,13 +125,33 @@ impl Watching {
                 }
                 Some(()) = self.notebook.change() => Again::Nothing,
                 _ = ticks.tick() => {
+                    tick = true;
                     round = (round + 1) % ROUNDS;
                     if round == 0 { Again::Everything } else { Again::Failures }
                 }
             };
             if self.listed.iter().all(|listed| *listed) {
-                self.adopt(again, &mut adopt, &reports).await;
+                let news = self.adopt(again, &mut adopt).await;
+                // What is known of trust servers changes without any policy, and others write the status too.
+                if news || tick {
+                    reports.send_replace(self.reports());
+                }
             }
+            if tick {
+                self.tell();
+            }
+        }
+    }
+
+    /// Tells what is known to be up to date, and of namespaces.
+    fn tell(&self) {
+        for ((what, listed), failed) in WATCHED.iter().zip(self.listed).zip(self.failed) {
+            if listed && failed.is_none_or(|failed| failed.elapsed() >= MENDED) {
+                (self.hooks.tell)(Sign::Synced(what));
+            }
+        }
+        if self.listed.last() == Some(&true) {
+            (self.hooks.tell)(Sign::Namespaces(namespaces::by_mode(&self.namespaces)));
         }
     }
 
@@ -128,18 +175,30 @@ impl Watching {
                 if let Some(listed) = self.listed.get_mut(number) {
                     *listed = true;
                 }
+                self.fail(number, None);
                 true
             }
-            Seen::Changed(number) => number < self.policies.len(),
+            Seen::Changed(number) => {
+                self.fail(number, None);
+                number < self.policies.len()
+            }
             Seen::Failed(number, error) => {
+                self.fail(number, Some(Instant::now()));
                 self.log(number, &error);
                 false
             }
         }
     }
 
+    fn fail(&mut self, number: usize, when: Option<Instant>) {
+        if let Some(failed) = self.failed.get_mut(number) {
+            *failed = when;
+        }
+    }
+
     fn log(&mut self, number: usize, error: &watcher::Error) {
         let what = WATCHED.get(number).copied().unwrap_or_default();
+        (self.hooks.tell)(Sign::Failed(what));
         let Some(logged) = self.logged.get_mut(number) else {
             return;
         };
@@ -151,36 +210,56 @@ impl Watching {
         warn!(what, %error, "a watch failed and is begun again: what was seen last stays in force");
     }
 
-    async fn adopt(
-        &mut self,
-        again: Again,
-        adopt: &mut impl FnMut(Vec<Compiled>) -> Vec<Compiled>,
-        reports: &watch::Sender<Vec<Report>>,
-    ) {
-        let objects = self.objects();
-        let policies: Vec<_> = objects.iter().map(|(kind, object)| kind.value(object)).collect();
+    /// Gives whether anything is other than it was.
+    async fn adopt(&mut self, again: Again, adopt: &mut impl FnMut(Vec<Compiled>) -> Vec<Compiled>) -> bool {
+        let policies = self.values();
         let news = self.notebook.read(&policies, again).await;
         if !news && self.adopted.as_ref() == Some(&policies) {
-            return;
+            return false;
         }
         let compiled = policies
             .iter()
             .map(|policy| compile_object(policy, &self.notebook.answers(policy)))
             .collect();
-        let adopted = adopt(compiled);
-        let told = adopted.iter().filter_map(|compiled| {
+        self.compiled = adopt(compiled);
+        self.adopted = Some(policies);
+        true
+    }
+
+    /// What policies are made of: the objects of the cluster, and the default where it has none for all namespaces.
+    fn values(&self) -> Vec<Value> {
+        let objects = self.objects();
+        let governed = objects.iter().any(|(kind, _)| *kind == Kind::Cluster);
+        let default = self.default.iter().filter(|_| !governed).cloned();
+        let own = objects.iter().map(|(kind, object)| kind.value(object));
+        default.chain(own).collect()
+    }
+
+    /// What is to be said about each policy that is stored.
+    fn reports(&self) -> Vec<Report> {
+        let objects = self.objects();
+        let stored = self
+            .compiled
+            .iter()
+            .filter(|compiled| compiled.generation.is_some());
+        let told = stored.filter_map(|compiled| {
             let name = &compiled.policy.name;
             let same = |object: &DynamicObject| {
                 object.metadata.name.as_ref() == Some(&name.name)
                     && object.metadata.namespace == name.namespace
+                    // A newer one is adopted first.
+                    && object.metadata.generation == compiled.generation
             };
             let (_, object) = objects
                 .iter()
                 .find(|(kind, object)| *kind == Kind::of(name) && same(object))?;
-            Some(Report::new(object, compiled))
+            Some(Report::new(
+                object,
+                compiled,
+                self.hooks.contact(&compiled.policy),
+            ))
         });
-        reports.send_replace(told.collect());
-        self.adopted = Some(policies);
+        told.collect()
     }
 
     /// Every policy, in an order that is always the same.

@@ -84,7 +84,8 @@ pub(super) struct Findings<'a> {
 }
 
 impl<'a> Findings<'a> {
-    const fn new(document: &'a Document) -> Self {
+    /// For a document in a file.
+    pub(super) const fn new(document: &'a Document) -> Self {
         Self {
             document,
             answers: None,
@@ -105,7 +106,7 @@ impl<'a> Findings<'a> {
         self.errors
     }
 
-    fn report(&mut self, path: &FieldPath, problem: impl Into<Problem>) {
+    pub(super) fn report(&mut self, path: &FieldPath, problem: impl Into<Problem>) {
         self.errors.push(self.document.error(path, problem));
     }
 

@@ -42,6 +42,21 @@ impl Document {
         finding(&self.file, self.number, &self.node, path, problem.into())
     }
 
+    /// Where the field at `path` is.
+    pub(super) fn place_of(&self, path: &FieldPath) -> Place {
+        place(&self.file, self.number, &self.node, path)
+    }
+
+    /// The document as JSON, as it was written.
+    pub fn to_json(&self) -> serde_json::Value {
+        self.node.to_json()
+    }
+
+    /// Whether it is for a cluster as a whole.
+    pub const fn is_cluster_wide(&self) -> bool {
+        matches!(self.resource, Resource::Cluster(_))
+    }
+
     /// Where the document is, in a few words: `acme.yaml:12`.
     pub(super) fn place(&self) -> String {
         format!("{}:{}", self.file.display(), self.node.line)
@@ -62,14 +77,16 @@ impl Document {
 }
 
 fn finding(file: &Path, number: usize, node: &Node, path: &FieldPath, problem: Problem) -> PolicyError {
-    PolicyError {
-        place: Place {
-            file: file.to_owned(),
-            line: Some(node.line_of(path)),
-            document: Some(number),
-            path: path.clone(),
-        },
-        problem,
+    let place = place(file, number, node, path);
+    PolicyError { place, problem }
+}
+
+fn place(file: &Path, number: usize, node: &Node, path: &FieldPath) -> Place {
+    Place {
+        file: file.to_owned(),
+        line: Some(node.line_of(path)),
+        document: Some(number),
+        path: path.clone(),
     }
 }
 

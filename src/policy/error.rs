@@ -127,6 +127,42 @@ pub enum Problem {
     /// An image pattern.
     #[error(transparent)]
     Pattern(#[from] PatternError),
+    /// Nothing wrong, but hardly meant.
+    #[error(transparent)]
+    Remark(#[from] Remark),
+}
+
+impl Problem {
+    /// A word for programs that read findings.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "text",
+            Self::Shape(_) => "schema",
+            Self::Scope(_) => "scope",
+            Self::Verifier(_) => "verifier",
+            Self::Lookup(_) => "reference",
+            Self::Rule(_) => "rule",
+            Self::Pattern(_) => "pattern",
+            Self::Remark(_) => "remark",
+        }
+    }
+}
+
+/// What can be used as it is, and is hardly meant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Remark {
+    /// A verifier without a rule.
+    #[error("no rule names verifier {name:?}: name it, or take it out")]
+    Unused {
+        /// The verifier.
+        name: Box<str>,
+    },
+    /// A pattern that is there twice.
+    #[error("this rule has {pattern:?} already: take one of them out")]
+    Repeated {
+        /// The pattern, completed.
+        pattern: Box<str>,
+    },
 }
 
 /// Why a file's text could not be read as documents.

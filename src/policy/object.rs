@@ -5,15 +5,15 @@
 //! of that is believed here.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::compile::{self, Findings};
-use super::document::{self, Document};
+use super::document::Document;
 use super::error::{PolicyError, Problem, Step};
+use super::examine::read_object;
 use super::lookup::Answers;
 use super::resource::NamespaceSelector;
 use super::select::{Mode, Policy, PolicyName, Workloads};
@@ -26,6 +26,8 @@ pub struct Compiled {
     pub policy: Arc<Policy>,
     /// What is wrong with it.
     pub fault: Option<Fault>,
+    /// The generation of the object; `None` if it is not stored in the cluster.
+    pub generation: Option<i64>,
 }
 
 /// Why a policy is not in force as it was written.
@@ -41,9 +43,13 @@ pub struct Fault {
 /// [`super::lookups`].
 pub fn compile_object(object: &Value, answers: &Answers) -> Compiled {
     let name = name(object);
-    match document(object, &name) {
+    let compiled = match document(object, &name) {
         Ok(document) => compiled(object, &document, answers),
         Err(errors) => refused(object, name, &errors),
+    };
+    Compiled {
+        generation: object.pointer("/metadata/generation").and_then(Value::as_i64),
+        ..compiled
     }
 }
 
@@ -64,8 +70,7 @@ fn document(object: &Value, name: &PolicyName) -> Result<Document, Vec<PolicyErr
     let text = json!({
         "apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": metadata, "spec": object["spec"],
     });
-    let (mut documents, errors) = document::read(Path::new("the cluster"), &text.to_string());
-    documents.pop().ok_or(errors)
+    read_object(&text.to_string())
 }
 
 fn compiled(object: &Value, document: &Document, answers: &Answers) -> Compiled {
@@ -76,6 +81,7 @@ fn compiled(object: &Value, document: &Document, answers: &Answers) -> Compiled 
         return Compiled {
             policy: Arc::new(policy),
             fault: None,
+            generation: None,
         };
     }
     let Some(broken) = broken_verifiers(document, &errors) else {
@@ -84,6 +90,7 @@ fn compiled(object: &Value, document: &Document, answers: &Answers) -> Compiled 
     Compiled {
         policy: Arc::new(policy.without(&broken)),
         fault: Some(fault(&errors)),
+        generation: None,
     }
 }
 
@@ -115,21 +122,26 @@ fn unusable(verifier: &str, fault: &str) -> Arc<str> {
     format!("verifier {verifier} cannot be used: {fault}").into()
 }
 
-/// The policy, with `faults` of verifiers that turned out to be unusable, by their names.
-pub fn without_verifiers(policy: &Policy, faults: &BTreeMap<String, String>) -> Compiled {
+/// What `compiled` comes to with `faults` of verifiers that turned out to be unusable, by their names.
+pub fn without_verifiers(compiled: &Compiled, faults: &BTreeMap<String, String>) -> Compiled {
     let broken = faults
         .iter()
         .map(|(name, fault)| (name.clone(), unusable(name, fault)));
-    let messages: Vec<_> = faults
-        .iter()
-        .map(|(name, fault)| unusable(name, fault).to_string())
+    let before = compiled.fault.iter().map(|fault| fault.message.clone());
+    let messages: Vec<_> = before
+        .chain(
+            faults
+                .iter()
+                .map(|(name, fault)| unusable(name, fault).to_string()),
+        )
         .collect();
     Compiled {
-        policy: Arc::new(policy.without(&broken.collect())),
+        policy: Arc::new(compiled.policy.without(&broken.collect())),
         fault: Some(Fault {
             reason: "VerifierUnusable",
             message: messages.join("; "),
         }),
+        generation: compiled.generation,
     }
 }
 
@@ -154,6 +166,7 @@ fn refused(object: &Value, name: PolicyName, errors: &[PolicyError]) -> Compiled
     Compiled {
         policy: Arc::new(policy),
         fault: Some(fault),
+        generation: None,
     }
 }
 
@@ -185,7 +198,7 @@ fn fault(errors: &[PolicyError]) -> Fault {
 }
 
 /// The field and what is wrong with it: lines and files mean nothing in a cluster.
-fn line(error: &PolicyError) -> String {
+pub fn line(error: &PolicyError) -> String {
     if error.place.path.is_root() {
         error.problem.to_string()
     } else {

@@ -41,6 +41,7 @@ use super::verifier::{DigestRule, ReleasesMissing};
     printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].reason", "priority": 1}"#,
     printcolumn = r#"{"name": "Rules", "type": "integer", "jsonPath": ".status.rules", "priority": 1}"#,
+    printcolumn = r#"{"name": "Reachable", "type": "string", "jsonPath": ".status.conditions[?(@.type=='TrustServerReachable')].status", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -48,7 +49,7 @@ pub struct ClusterTrustPolicySpec {
     /// What it demands, as in a namespaced policy.
     #[serde(flatten)]
     pub demands: Demands,
-    /// Which namespaces the policy governs, by their labels. Default: every namespace that reaches the webhook.
+    /// Chooses the namespaces that the policy governs, by their labels. Default: every namespace that reaches the webhook.
     #[serde(default)]
     pub namespace_selector: NamespaceSelector,
 }
@@ -72,6 +73,7 @@ pub struct ClusterTrustPolicySpec {
     printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].reason", "priority": 1}"#,
     printcolumn = r#"{"name": "Rules", "type": "integer", "jsonPath": ".status.rules", "priority": 1}"#,
+    printcolumn = r#"{"name": "Reachable", "type": "string", "jsonPath": ".status.conditions[?(@.type=='TrustServerReachable')].status", "priority": 1}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]

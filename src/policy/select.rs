@@ -147,6 +147,11 @@ impl Policy {
         self.rules.len()
     }
 
+    /// The verifiers it defines and can use.
+    pub fn verifiers(&self) -> impl Iterator<Item = &Arc<Verifier>> {
+        self.verifiers.iter()
+    }
+
     /// The policy without the verifiers of these names. Rules that ask for one of them deny, with the message beside
     /// its name; the others say what they said.
     pub(super) fn without(&self, broken: &BTreeMap<String, Arc<str>>) -> Self {
@@ -247,6 +252,16 @@ pub enum Mode {
     Enforce,
     /// Refused images are admitted with a warning.
     Audit,
+}
+
+impl Mode {
+    /// The word in logs, metrics and flags.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Audit => "audit",
+        }
+    }
 }
 
 /// What happens to pod templates of Deployments and the like.

@@ -13,6 +13,7 @@ use crate::review::patch::Patch;
 use crate::review::verdict::{Ruling, Status};
 
 mod object;
+pub mod policy;
 
 /// The only version spoken (ADM-12).
 const VERSION: &str = "admission.k8s.io/v1";
@@ -133,6 +134,17 @@ impl Request<'_> {
     /// can write one, so that it is at most a wish (ADM-35).
     pub fn annotation(&self, name: &str) -> Option<String> {
         object::annotation(self.object?, name)
+    }
+
+    /// The object as a policy of ours: what makes it one, as JSON text. `None` on DELETE, or if it has not the shape of any
+    /// object.
+    pub fn policy(&self) -> Option<policy::Text<'_>> {
+        self.object.and_then(policy::Text::read)
+    }
+
+    /// The same of the object as it is stored.
+    pub fn old_policy(&self) -> Option<policy::Text<'_>> {
+        self.old_object.and_then(policy::Text::read)
     }
 
     /// Whether an owner of the object claims to control it. Anybody can write that, so it is reason enough to leave the

@@ -102,6 +102,9 @@ pub fn is_rewritable(request: &Request<'_>) -> bool {
 pub fn resource_word(request: &Request<'_>) -> &'static str {
     let known = |word: &&&str| **word == request.resource.resource;
     match (Place::of(request), request.subresource.as_str()) {
+        (Place::Unknown, "") if request.resource.group == "countersign.dev" => {
+            POLICIES.iter().find(known).copied().unwrap_or("other")
+        }
         (Place::Unknown, _) => "other",
         (Place::Pod, "ephemeralcontainers") => "pods/ephemeralcontainers",
         (_, "") => RESOURCES.iter().find(known).copied().unwrap_or("other"),
@@ -109,6 +112,7 @@ pub fn resource_word(request: &Request<'_>) -> &'static str {
     }
 }
 
+const POLICIES: [&str; 2] = ["clustertrustpolicies", "trustpolicies"];
 const RESOURCES: [&str; 9] = [
     "cronjobs",
     "daemonsets",

@@ -1,5 +1,6 @@
 //! The plain port: probes for the kubelet, metrics for Prometheus (AVL-19, OBS-01).
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,6 +100,9 @@ impl Admin {
             text.push_str(if holds { "[+]" } else { "[-]" });
             text.push_str(name);
             text.push_str(if holds { " ok\n" } else { " failed\n" });
+        }
+        for (name, fact) in self.ready.facts() {
+            let _infallible = writeln!(text, "[i]{name} {fact}");
         }
         let (status, verdict) = if ready {
             (StatusCode::OK, "ready\n")

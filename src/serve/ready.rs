@@ -1,5 +1,7 @@
 //! Whether this replica may be sent requests, and why not (AVL-19).
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -20,6 +22,8 @@ pub struct Conditions {
     pub trust_records: Option<bool>,
     /// The server is leaving.
     pub draining: bool,
+    /// What else is worth knowing, by name; none of it is a condition.
+    pub facts: BTreeMap<&'static str, &'static str>,
 }
 
 /// From when until when a certificate is good.
@@ -60,6 +64,18 @@ impl Ready {
     /// Trust records are loaded, and readiness no longer waits for them.
     pub fn trust_records_loaded(&self) {
         self.0.send_modify(|state| state.trust_records = Some(true));
+    }
+
+    /// Says something about this replica that does not decide whether it is ready.
+    pub fn tell(&self, name: &'static str, fact: &'static str) {
+        self.0.send_modify(|state| {
+            state.facts.insert(name, fact);
+        });
+    }
+
+    /// What was told, in the order of names.
+    pub(super) fn facts(&self) -> BTreeMap<&'static str, &'static str> {
+        self.0.borrow().facts.clone()
     }
 
     /// Sees every change, for those who wait for one.

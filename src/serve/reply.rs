@@ -104,7 +104,7 @@ impl Refusal {
 
     fn text(self) -> String {
         let text = match self {
-            Self::Path => "no such path: there are /mutate, /validate, /audit and /advise",
+            Self::Path => "no such path: there are /mutate, /validate, /audit, /advise and /policy",
             Self::Method => "an AdmissionReview is sent by POST",
             Self::MediaType => "an AdmissionReview is sent as application/json",
             Self::TooLarge => "the body is larger than any AdmissionReview",

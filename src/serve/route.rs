@@ -7,7 +7,7 @@ use http::{Method, Uri};
 
 use super::reply::Refusal;
 
-/// The four entries of the webhook configuration (ADM-60).
+/// The entries of the webhook configuration (ADM-60).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// `/mutate`: pins what it can prove, never denies.
@@ -18,6 +18,8 @@ pub enum Endpoint {
     Audit,
     /// `/advise`: warns about workload templates.
     Advise,
+    /// `/policy`: judges policies when they are written.
+    Policy,
 }
 
 impl Endpoint {
@@ -28,6 +30,7 @@ impl Endpoint {
             "/validate" => Self::Validate,
             "/audit" => Self::Audit,
             "/advise" => Self::Advise,
+            "/policy" => Self::Policy,
             _ => return None,
         })
     }
@@ -39,7 +42,13 @@ impl Endpoint {
             Self::Validate => "validate",
             Self::Audit => "audit",
             Self::Advise => "advise",
+            Self::Policy => "policy",
         }
+    }
+
+    /// Whether there is nothing to say before policies are loaded.
+    pub(super) const fn needs_policies(self) -> bool {
+        !matches!(self, Self::Policy)
     }
 }
 
@@ -88,6 +97,8 @@ mod tests {
                 Ok(Endpoint::Audit),
             ),
             ("POST", "/advise", json, Ok(Endpoint::Advise)),
+            ("POST", "/policy", json, Ok(Endpoint::Policy)),
+            ("POST", "/policies", json, Err(Refusal::Path)),
             ("POST", "/", json, Err(Refusal::Path)),
             ("POST", "/validate/", json, Err(Refusal::Path)),
             ("POST", "/Validate", json, Err(Refusal::Path)),

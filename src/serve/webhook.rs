@@ -89,7 +89,7 @@ where
         };
         let held = body::read(body, self.limits.body, &self.budget, deadline).await?;
         // Asked again, since reading took its time. A slot is taken only now: a body that trickles in keeps none.
-        self.open()?;
+        self.open(endpoint)?;
         let _slot = self
             .slots
             .try_acquire()
@@ -104,16 +104,16 @@ where
         if declared(&parts.headers).is_some_and(|size| size > self.limits.body) {
             return Err(Refusal::TooLarge);
         }
-        self.open()?;
+        self.open(endpoint)?;
         Ok(endpoint)
     }
 
     /// Whether decisions can be taken at all.
-    fn open(&self) -> Result<(), Refusal> {
+    fn open(&self, endpoint: Endpoint) -> Result<(), Refusal> {
         if *self.stage.borrow() >= Stage::Refusing {
             return Err(Refusal::Busy(Busy::Draining));
         }
-        if !self.ready.can_judge() {
+        if endpoint.needs_policies() && !self.ready.can_judge() {
             return Err(Refusal::Busy(Busy::NotReady));
         }
         Ok(())

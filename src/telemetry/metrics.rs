@@ -21,6 +21,10 @@ use super::exposition::{self, Exposition};
 use super::nearest::Nearest;
 use super::process::Process;
 
+mod cluster;
+
+use self::cluster::Cluster;
+
 type Histograms<S> = Family<S, Histogram, fn() -> Histogram>;
 
 /// Every metric of the process (kubernetes-admission §7.1, prefix `countersign_`).
@@ -46,6 +50,7 @@ pub struct Metrics {
     policy_ready: Gauge,
     policy_reloads: Family<Outcome, Counter>,
     certificates: Certificates,
+    cluster: Cluster,
     inflight: Gauge,
     shed: Family<Reason, Counter>,
     responses: Family<Status, Counter>,
@@ -92,6 +97,11 @@ struct Upstream {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -163,6 +173,7 @@ impl Default for Metrics {
                 Family::default(),
             ),
             certificates: Certificates::new(r),
+            cluster: Cluster::new(r),
             inflight: add(
                 r,
                 "requests_inflight",
@@ -202,7 +213,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// One admission request: `phase` (mutate, validate, audit, advise), `decision` (allowed, denied, `would_deny`, error).
+    /// One admission request: `phase` (mutate, validate, audit, advise, policy), `decision` (allowed, denied, `would_deny`, error).
     pub fn admission(
         &self,
         phase: &'static str,
@@ -359,7 +370,11 @@ impl Metrics {
                 drop(self.admissions.get_or_create(&Admission {
                     phase,
                     operation: "CREATE",
-                    resource: "pods",
+                    resource: if phase == "policy" {
+                        "clustertrustpolicies"
+                    } else {
+                        "pods"
+                    },
                     decision,
                     dry_run: false,
                 }));
@@ -395,6 +410,7 @@ impl Metrics {
                 drop(self.upstream.get_or_create(&Upstream { kind, code }));
             }
         }
+        self.cluster.start_at_zero();
         for result in ["ok", "error"] {
             drop(self.policy_reloads.get_or_create(&Outcome { result }));
         }
@@ -458,7 +474,7 @@ fn build() -> Vec<(&'static str, &'static str)> {
     ]
 }
 
-const PHASES: [&str; 4] = ["mutate", "validate", "audit", "advise"];
+const PHASES: [&str; 5] = ["mutate", "validate", "audit", "advise", "policy"];
 const DECISIONS: [&str; 4] = ["allowed", "denied", "would_deny", "error"];
 
 /// OBS-02: fine around the warm answer (5 ms) and around `timeoutSeconds` (1–30 s).

@@ -22,6 +22,7 @@ use tracing::debug;
 use self::consult::Inquiry;
 use super::Verify;
 use super::combine::combine;
+use super::contact::{Contact, Contacts};
 use super::keeper::Keeper;
 use super::memory::{Failure, Key, Known, Memory};
 use super::options::Options;
@@ -30,7 +31,7 @@ use super::servers::Servers;
 use super::turns::Turns;
 use super::verifier::{Fault, Notary, VerifierError};
 use crate::fetch::Flights;
-use crate::policy::{DigestRule, PolicySet, Verification, Verifier, VerifierKind};
+use crate::policy::{DigestRule, Policy, PolicySet, Verification, Verifier, VerifierKind};
 use crate::reference::{Gun, Reference};
 use crate::review::logins::PullSources;
 use crate::telemetry::Metrics;
@@ -64,6 +65,7 @@ struct Engine {
     private: Memory,
     flights: Flights<Key, Result<Known, Failure>>,
     turns: Turns,
+    contacts: Contacts,
     tasks: TaskTracker,
 }
 
@@ -82,6 +84,7 @@ impl Trust {
             private: Memory::private(),
             flights: Flights::default(),
             turns: Turns::new(),
+            contacts: Contacts::default(),
             tasks: TaskTracker::new(),
         };
         Self {
@@ -100,6 +103,24 @@ impl Trust {
             .verifiers()
             .map(|(policy, verifier)| (policy.to_string(), verifier));
         self.engine.prepare(named)
+    }
+
+    /// Whether a verifier could be made ready. Nothing is kept of it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn check(&self, verifier: &Verifier) -> Result<(), Fault> {
+        let VerifierKind::Notary(settings) = &verifier.kind;
+        let notary = Notary::compile(0, &verifier.name, settings)?;
+        self.engine.servers.check(&notary.policy)
+    }
+
+    /// Whether the servers that `policy` names answered when they were last asked. Nothing is asked for it.
+    pub fn contact(&self, policy: &Policy) -> Contact {
+        let ready = self.engine.verifiers.load();
+        let notaries = policy.verifiers().filter_map(|verifier| ready.get(verifier));
+        self.engine.contacts.of(notaries.map(|notary| &**notary))
     }
 
     /// Keeps the repositories in use fresh until `stop`, so that an admission does not wait for a trust server
@@ -190,6 +211,8 @@ impl Engine {
             }
         }
         if faults.is_empty() {
+            self.contacts
+                .keep(|number| ready.values().any(|notary| notary.number == number));
             self.verifiers.store(Arc::new(ready));
             Ok(())
         } else {

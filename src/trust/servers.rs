@@ -77,6 +77,13 @@ impl Servers {
         }
     }
 
+    /// The same, of a policy that is not in force: nothing is kept.
+    pub(super) fn check(&self, policy: &policy::Notary) -> Result<(), Fault> {
+        let Some(base) = &policy.server else { return Ok(()) };
+        let config = self.config(&Choice::of(policy, base.clone()))?;
+        Server::new(config).map(drop).map_err(Fault::Server)
+    }
+
     /// The server that speaks for `gun`.
     pub(super) fn of(&self, policy: &policy::Notary, gun: &Gun) -> Result<Arc<Connection>, Fault> {
         self.connection(Choice::of(policy, base_of(policy, gun)?))

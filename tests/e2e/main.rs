@@ -34,6 +34,7 @@ mod cluster_policy;
 mod keys;
 mod logins;
 mod outage;
+mod policy_admission;
 mod publish;
 mod restart;
 mod transport;

@@ -68,7 +68,7 @@ impl Webhook {
         Self::start_with(name, &source, certificate)
     }
 
-    fn start_with(name: &str, source: &[&OsStr], certificate: &Certificate) -> Self {
+    pub(crate) fn start_with(name: &str, source: &[&OsStr], certificate: &Certificate) -> Self {
         let (process, [port, admin_port]) = Process::start(
             name,
             READY,

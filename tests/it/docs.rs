@@ -168,6 +168,14 @@ fn every_flag_is_documented() {
             );
         }
     }
+    let text = read("docs/policy.md");
+    let mentioned: BTreeSet<_> = spans(&text).collect();
+    for flag in subcommand("policy").get_subcommands().flat_map(flags_of) {
+        assert!(
+            mentioned.contains(flag.as_str()),
+            "docs/policy.md does not mention {flag}"
+        );
+    }
 }
 
 #[test]
@@ -179,6 +187,12 @@ fn documented_metrics_are_those_there_are() {
     metrics.trust_fetch("ok", Duration::ZERO);
     metrics.certificate_not_after("leaf", 1);
     metrics.webhook_configuration_present("mutating", true);
+    metrics.mode("enforce");
+    metrics.policies("TrustPolicy", 1, 0);
+    metrics.policy_generations([("default", 1)]);
+    metrics.namespaces("enforce", 1);
+    metrics.watch_synced("namespaces", 1);
+    metrics.webhook_configuration_weakened("mutating", false);
     let text = metrics.encode(Exposition::Classic).unwrap();
     let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let (there, typed): (BTreeSet<_>, BTreeSet<_>) =

@@ -33,6 +33,7 @@ mod keys;
 mod layers;
 mod notary;
 mod policy;
+mod policy_cli;
 mod probe;
 mod publish;
 mod pull_secrets;

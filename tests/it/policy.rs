@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use countersign::policy::{Demand, crds, crds_yaml};
-use countersign::policy_files::PolicyFiles;
+use countersign::policy::{Demand, Home, crds, crds_yaml, examine_files};
+use countersign::policy_files::{PolicyFiles, read_texts};
 use countersign::reference::Reference;
 use countersign::store::records::crd;
 use serde_json::Value;
@@ -99,6 +99,15 @@ fn every_field_is_described_and_bounded_and_none_may_be_null() {
                     inner || schema["description"].is_string(),
                     "{path} is not described"
                 );
+                let described = schema["description"].as_str().unwrap_or_default();
+                assert!(
+                    inner || (described.starts_with(char::is_uppercase) && described.ends_with('.')),
+                    "{path} is not described in sentences: {described}"
+                );
+                assert!(
+                    !described.contains("[`"),
+                    "{path} has a link that kubectl cannot show: {described}"
+                );
                 let bound = match kind {
                     "array" => "maxItems",
                     "object" if schema["additionalProperties"].is_object() => "maxProperties",
@@ -111,11 +120,72 @@ fn every_field_is_described_and_bounded_and_none_may_be_null() {
                     schema["x-kubernetes-preserve-unknown-fields"].is_null(),
                     "{path} takes anything"
                 );
-                assert!(
-                    kind != "array" || schema["x-kubernetes-list-type"].is_string(),
-                    "{path} has no list type"
-                );
+                // CRD-04: what has a name merges by it, and of the rest the whole is the author's.
+                if kind == "array" {
+                    let named = schema["items"]["properties"]["name"].is_object()
+                        || schema["items"]["properties"]["type"].is_object();
+                    let (list, keys) = (
+                        &schema["x-kubernetes-list-type"],
+                        &schema["x-kubernetes-list-map-keys"],
+                    );
+                    assert_eq!(list, if named { "map" } else { "atomic" }, "{path}");
+                    assert_eq!(keys.is_array(), named, "{path}");
+                }
+                let rules = schema["x-kubernetes-validations"].as_array();
+                for rule in rules.into_iter().flatten() {
+                    let message = rule["message"].as_str().unwrap_or_default();
+                    assert!(!message.is_empty(), "{path} has a rule that says nothing: {rule}");
+                }
+                // CRD-06: what is matched as a whole has no empty form, and says what it may hold.
+                if kind == "string" && schema["pattern"].is_string() {
+                    let pattern = schema["pattern"].as_str().unwrap();
+                    assert!(pattern.starts_with('^'), "{path}: {pattern} is not anchored");
+                }
             });
         }
     }
+}
+
+/// CRD-10: the plain table fits 80 columns, the wide one 120.
+#[test]
+fn the_columns_of_kubectl_fit_a_terminal() {
+    // Longest usual value, or the heading if that is longer, and what kubectl puts between columns.
+    let width = |name: &str, kind: &str| {
+        let value = match (name, kind) {
+            ("Reason", _) => "ReferenceUnresolved".len(),
+            (_, "date") => "365d".len(),
+            (_, "integer") => "128".len(),
+            _ => "Enforce".len(),
+        };
+        value.max(name.len()) + 3
+    };
+    for crd in crds() {
+        let columns = crd.spec.versions[0]
+            .additional_printer_columns
+            .clone()
+            .unwrap_or_default();
+        let sum = |wide: bool| -> usize {
+            let shown = columns
+                .iter()
+                .filter(|column| wide || column.priority.unwrap_or(0) == 0);
+            shown.map(|column| width(&column.name, &column.type_)).sum()
+        };
+        // A namespace and a name of 20 characters each.
+        assert!(2 * 23 + sum(false) <= 80, "{}", crd.spec.names.kind);
+        assert!(2 * 23 + sum(true) <= 120, "{}", crd.spec.names.kind);
+        assert!(columns.iter().any(|column| column.name == "Ready"));
+    }
+}
+
+/// CRD-15: what is shown can be used, as it is and where it is meant to be.
+#[test]
+fn the_examples_have_no_findings() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples");
+    let (texts, errors) = read_texts(&[folder]);
+    assert!(errors.is_empty() && texts.len() >= 3, "{errors:?}");
+    let examined = examine_files(texts, Home::Cluster);
+    assert!(
+        examined.errors.is_empty() && examined.warnings.is_empty(),
+        "{examined:?}"
+    );
 }

@@ -79,6 +79,12 @@ pub enum VerifierError {
         /// The text.
         name: Box<str>,
     },
+    /// Not what it is taken for by who verifies with it: a key that is none, say.
+    #[error("cannot be used: {cause}")]
+    Unusable {
+        /// Why, from the outside in.
+        cause: Box<str>,
+    },
     /// Neither or both of two.
     #[error("needs exactly one of {one:?} and {two:?}")]
     OneOf {

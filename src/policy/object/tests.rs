@@ -236,7 +236,7 @@ fn a_namespaced_policy_governs_its_own_namespace_only_even_when_it_is_broken() {
 #[test]
 fn verifiers_that_turn_out_to_be_unusable_are_taken_out() {
     let faults = BTreeMap::from([("other".to_owned(), "no such key".to_owned())]);
-    let compiled = without_verifiers(&compile(&object()).policy, &faults);
+    let compiled = without_verifiers(&compile(&object()), &faults);
     assert_eq!(
         demands(&compiled),
         [

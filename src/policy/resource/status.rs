@@ -14,7 +14,8 @@ pub struct PolicyStatus {
     /// How many rules are in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<i32>,
-    /// Ready: the policy was read whole and is in force. Degraded: what it would have governed is denied. At most 8.
+    /// What is known of the policy. Ready: it was read whole and is in force. Degraded: what it would have governed is
+    /// denied. `TrustServerReachable`: the servers of its verifiers answered when they were last asked. At most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -25,7 +26,7 @@ pub struct PolicyStatus {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// The aspect: Ready or Degraded.
+    /// The aspect: Ready, Degraded or `TrustServerReachable`.
     #[serde(rename = "type")]
     #[schemars(length(min = 1, max = 64))]
     pub kind: String,

@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::{Metrics, Outcome, Reason, add};
+use super::{Kind, Metrics, Outcome, Reason, add};
 
 #[derive(Debug)]
 pub(super) struct Certificates {
@@ -15,11 +15,6 @@ pub(super) struct Certificates {
     authority_changes: Family<Change, Counter>,
     bundle_writes: Family<Reason, Counter>,
     configurations: Family<Kind, Gauge>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
-    kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -104,7 +104,7 @@ fn ten_thousand_images_add_no_series() {
         let took = Duration::from_micros(image);
         let decision = pick(DECISIONS, 40);
         metrics.admission(
-            pick(PHASES, 30),
+            pick(["mutate", "validate", "audit", "advise"], 30),
             "CREATE",
             "pods",
             decision,

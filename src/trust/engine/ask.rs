@@ -57,6 +57,10 @@ impl Engine {
             Err(failure) => failure.refusal.kind.word(),
         };
         self.metrics.trust_fetch(result, begun.elapsed());
+        // That a login is wanted is an answer.
+        let silence = outcome.as_ref().err().map(|failure| &failure.refusal);
+        let silence = silence.filter(|refusal| !self.may_be_opened(inquiry, refusal));
+        self.contacts.note(&inquiry.notary, silence);
         let outcome = match outcome {
             Ok(known) => Ok(self.memory(key).remember(key, known, self.options.fresh_for)),
             Err(failure) => {

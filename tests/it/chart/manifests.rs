@@ -149,6 +149,28 @@ fn the_guard_covers_every_way_to_a_label() {
     assert_eq!(words(&binding["spec"]["validationActions"]), ["Deny"]);
 }
 
+#[test]
+fn the_program_knows_every_flag_it_is_started_with() {
+    use clap::CommandFactory as _;
+    let commands = countersign::cli::Cli::command();
+    let flags: BTreeSet<_> = commands
+        .get_subcommands()
+        .flat_map(clap::Command::get_arguments)
+        .filter_map(clap::Arg::get_long)
+        .collect();
+    for folder in ALL {
+        for pod in pod_specs(&manifests(folder)) {
+            for argument in words(&pod["containers"][0]["args"]) {
+                let Some(flag) = argument.strip_prefix("--") else {
+                    continue;
+                };
+                let flag = flag.split('=').next().unwrap();
+                assert!(flags.contains(flag), "{folder}: there is no --{flag}");
+            }
+        }
+    }
+}
+
 /// Names of series of this program's or of the API server's.
 fn metrics(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
