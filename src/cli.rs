@@ -39,7 +39,7 @@ enum Command {
     /// Exits with 0 if it is trusted, 1 if not, 2 on wrong usage or configuration, 3 if that could not be found out.
     Verify(Box<verify::Args>),
     /// Signs: looks after keys, and after what is remembered of repositories.
-    Trust(trust::Args),
+    Trust(Box<trust::Args>),
     /// Calls a registered webhook as the API server does, and says of each entry whether it answers.
     ///
     /// Exits with 0 if all do, 1 if not, 3 if the registration could not be read.

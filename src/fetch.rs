@@ -24,18 +24,25 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::{Instant, sleep, timeout_at};
 use url::Url;
 
+mod access;
 mod body;
 mod error;
 mod flight;
 mod guard;
+mod helper;
+mod login;
 mod request;
 mod retry;
+mod session;
 mod token;
 
+pub use access::{Access, Names};
 pub use error::{Error, LoginError, SetupError};
 pub use flight::Flights;
 pub use guard::Origin;
-pub use request::{Redirects, Request, basic, bearer};
+pub use login::{Helpers, Login, MOST as MOST_LOGINS};
+pub use request::{Ask, Redirects, Request, basic, bearer};
+pub use session::Session;
 pub use token::{Token, TokenRequest, read_token, realm_url};
 
 use guard::Guard;
@@ -66,6 +73,10 @@ pub enum Kind {
     Token,
     /// The question what login a server wants.
     Ping,
+    /// A change of trust metadata.
+    Publish,
+    /// A manifest.
+    Registry,
 }
 
 impl Kind {
@@ -75,6 +86,8 @@ impl Kind {
             Self::Trust => "trust",
             Self::Token => "token",
             Self::Ping => "ping",
+            Self::Publish => "publish",
+            Self::Registry => "registry",
         }
     }
 }
@@ -264,14 +277,25 @@ impl Client {
     }
 
     fn prepare(&self, request: &Request) -> reqwest::RequestBuilder {
-        let mut builder = match &request.form {
-            None => self.http.get(request.url.clone()),
-            Some(form) => self
+        let url = request.url.clone();
+        let mut builder = match &request.ask {
+            Ask::Get => self.http.get(url),
+            Ask::Form(form) => self
                 .http
-                .post(request.url.clone())
+                .post(url)
                 .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form.expose_secret().to_owned()),
+            Ask::Post { content_type, body } => {
+                let post = self.http.post(url).body(body.clone());
+                content_type.iter().fold(post, |post, content_type| {
+                    post.header(header::CONTENT_TYPE, content_type.clone())
+                })
+            }
+            Ask::Delete => self.http.delete(url),
         };
+        if let Some(accept) = &request.accept {
+            builder = builder.header(header::ACCEPT, accept.clone());
+        }
         if let Some(authorization) = &request.authorization {
             builder = builder.header(header::AUTHORIZATION, authorization.clone());
         }

@@ -12,9 +12,9 @@
 //! | 0 | [`mod@reference`] |
 //! | 1, pure | [`tuf`], [`policy`], [`review`], [`credential`] |
 //! | 2, I/O | [`fetch`] |
-//! | 3, I/O | [`notary`], [`store`], [`policy_files`], [`cluster`], [`keystore`] |
+//! | 3, I/O | [`notary`], [`registry`], [`store`], [`keystore`], [`policy_files`], [`cluster`] |
 //! | 4 | [`trust`]: one image in, a pinned digest or a refusal out |
-//! | 5 | [`admission`]: the pipeline above on one screen |
+//! | 5 | [`admission`]: the pipeline above on one screen; [`publish`]: the other way, from a wish to signed files |
 //! | 6 | [`serve`], [`cli`] |
 //! | beside | [`clock`], [`telemetry`] |
 
@@ -28,7 +28,9 @@ pub mod keystore;
 pub mod notary;
 pub mod policy;
 pub mod policy_files;
+pub mod publish;
 pub mod reference;
+pub mod registry;
 pub mod review;
 pub mod serve;
 pub mod store;

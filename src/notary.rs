@@ -6,22 +6,24 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use crate::fetch::{self, Client, Error, Host, Identity, Observer, Options, Origin, SetupError, host_of};
+use crate::fetch::{
+    self, Access, Ask, Client, Error, Host, Identity, Names, Observer, Options, Origin, Session, SetupError,
+    host_of,
+};
 use crate::reference::{DOCKER_HUB, Gun};
-use crate::tuf::{Answer, Request};
+use crate::tuf::{Answer, PublicKey, Request, Role};
 
 mod answer;
-mod helper;
-mod login;
-mod session;
+mod push;
 
-pub use login::{Helpers, Login, MOST as MOST_LOGINS};
+pub use push::PushError;
 
-use session::Session;
+pub use crate::fetch::{Helpers, Login, MOST_LOGINS};
 
 /// The trust server that docker asks for a repository when none is configured (notary-v1 §1.5): Docker Hub's own, or
 /// the registry's host and port over https. Its [`Origin`] is [`Origin::Image`].
@@ -115,7 +117,7 @@ impl Server {
         })?;
         Ok(Self(Arc::new(Inner {
             host,
-            session: Session::new(client, ping, login, realms),
+            session: Session::new(client, ping, login, realms, Names::Gun),
             base,
             date: Mutex::default(),
         })))
@@ -155,13 +157,107 @@ impl Server {
             problem: "a repository's name makes no URL",
         })?;
         let asked = fetch::Request::metadata(url, request.limit);
-        let response = timeout_at(deadline, self.0.session.send(gun, asked, deadline))
+        let response = timeout_at(deadline, self.0.session.send(gun, Access::Pull, asked, deadline))
             .await
             .map_err(|_| Error::Timeout {
                 host: Arc::clone(&self.0.host),
             })??;
         self.note(&response);
         answer::read(request, response)
+    }
+
+    /// Publishes `files` of `gun`, all or none.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError`]. After one that [may mean success](PushError::is_worth_another_try) it is to be looked whether the
+    /// files are there.
+    pub async fn publish(
+        &self,
+        gun: &Gun,
+        files: &[(Role, Bytes)],
+        deadline: Instant,
+    ) -> Result<(), PushError> {
+        self.change(gun, Access::Push, "", push::upload(files), deadline)
+            .await
+            .map(drop)
+    }
+
+    /// The public key with which the server signs `role` of `gun`: one is made if there is none (§2.5).
+    ///
+    /// # Errors
+    ///
+    /// [`PushError`]; in particular [`PushError::Key`] if what it answers is no key that could sign.
+    pub async fn key(&self, gun: &Gun, role: &Role, deadline: Instant) -> Result<PublicKey, PushError> {
+        let path = format!("{role}.key");
+        let answer = self.change(gun, Access::Push, &path, Ask::Get, deadline).await?;
+        self.read_key(role, &answer)
+    }
+
+    /// A new key for that, which counts once a root lists it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::key`].
+    pub async fn new_key(&self, gun: &Gun, role: &Role, deadline: Instant) -> Result<PublicKey, PushError> {
+        let path = format!("{role}.key");
+        let ask = Ask::Post {
+            content_type: None,
+            body: Bytes::new(),
+        };
+        let answer = self.change(gun, Access::All, &path, ask, deadline).await?;
+        self.read_key(role, &answer)
+    }
+
+    /// Deletes all metadata of `gun`; that there was none is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError`].
+    pub async fn delete(&self, gun: &Gun, deadline: Instant) -> Result<(), PushError> {
+        self.change(gun, Access::All, "", Ask::Delete, deadline)
+            .await
+            .map(drop)
+    }
+
+    async fn change(
+        &self,
+        gun: &Gun,
+        access: Access,
+        path: &str,
+        ask: Ask,
+        deadline: Instant,
+    ) -> Result<Bytes, PushError> {
+        let host = self.host();
+        let url = self.0.base.below(&format!("{gun}/_trust/tuf/{path}"));
+        let url = url.map_err(|_| Error::Protocol {
+            host: Arc::clone(host),
+            problem: "a repository's name makes no URL",
+        })?;
+        let asked = fetch::Request::change(url, ask);
+        let response = timeout_at(deadline, self.0.session.send(gun, access, asked, deadline))
+            .await
+            .map_err(|_| Error::Timeout {
+                host: Arc::clone(host),
+            })??;
+        self.note(&response);
+        push::read(host, response)
+    }
+
+    fn read_key(&self, role: &Role, answer: &[u8]) -> Result<PublicKey, PushError> {
+        let unusable = |problem| PushError::Key {
+            host: Arc::clone(self.host()),
+            role: role.clone(),
+            problem,
+        };
+        let key = PublicKey::parse(answer).map_err(|_| unusable("it is no key object"))?;
+        if key.is_usable() {
+            Ok(key)
+        } else {
+            Err(unusable(
+                "its type or its bytes are none that signatures are verified with",
+            ))
+        }
     }
 
     fn note(&self, response: &fetch::Response) {

@@ -22,6 +22,7 @@ mod options;
 mod outcome;
 mod remote;
 mod servers;
+mod site;
 mod turns;
 mod verifier;
 
@@ -30,6 +31,8 @@ pub use engine::Trust;
 pub use keeper::Keeper;
 pub use options::{Clock, Options};
 pub use outcome::{Kind, Pinned, Refusal, Source, fake};
+pub use remote::Setback;
+pub use site::{Site, Sites, present};
 pub use verifier::{Fault, VerifierError};
 
 /// Finds out whether an image is trusted. The one seam that tests of `admission` replace.

@@ -40,6 +40,7 @@ mod update;
 
 pub mod canonical;
 mod certificate;
+pub mod edit;
 
 pub use certificate::{Bundle, Certificate, CertificateError};
 pub use collection::{Collection, Conditions, RequiredSigner, Resolution, Unsigned};
@@ -54,4 +55,4 @@ pub use private_key::{Algorithm, PrivateKey, PrivateKeyError};
 pub use request::{Answer, Form, Request};
 pub use role::{DelegationName, Role, RoleError};
 pub use state::{Seen, State};
-pub use update::{Step, Task, Update, Verified};
+pub use update::{Purpose, Step, Task, Update, Verified};

@@ -1,6 +1,16 @@
 //! `countersign trust …`.
 
+mod desk;
+mod diff;
+mod image;
+mod initial_flags;
+mod inspect;
 mod key;
+mod keyring;
+mod owner;
+mod sign;
+mod signer;
+mod site_flags;
 
 use std::path::PathBuf;
 
@@ -26,6 +36,28 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Makes repositories: their keys, and trust data without a tag
+    Init(Box<owner::Init>),
+    /// Signs tags of images; a repository that has no trust data is made
+    ///
+    /// Where the repository has signers, a tag is signed by each of them whose key is at hand; else by its owner.
+    /// Prints what was published; exits with 1 if nothing could be, 2 on wrong usage, 3 if it may be tried again.
+    Sign(Box<sign::Sign>),
+    /// Withdraws signatures of tags
+    Revoke(Box<sign::Revoke>),
+    /// Manages who may sign
+    #[command(subcommand)]
+    Signer(signer::Signer),
+    /// Gives a role new keys
+    Rotate(Box<owner::Rotate>),
+    /// Signs files again as they are, so that they are good for longer
+    Witness(Box<owner::Witness>),
+    /// Shows signed tags, signers and keys, as docker trust inspect does
+    Inspect(Box<inspect::Inspect>),
+    /// Shows what changed between two versions of a role's file
+    Diff(Box<diff::Diff>),
+    /// Deletes the trust data of repositories
+    Delete(Box<owner::Delete>),
     /// Makes, moves and lists the private keys that sign
     Key(key::Args),
     /// Forgets what was seen of a repository, so that it may begin anew
@@ -85,6 +117,15 @@ struct Reset {
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
     match &args.command {
+        Command::Init(args) => owner::init(args),
+        Command::Sign(args) => sign::sign(args),
+        Command::Revoke(args) => sign::revoke(args),
+        Command::Signer(command) => signer::run(command),
+        Command::Rotate(args) => owner::rotate(args),
+        Command::Witness(args) => owner::witness(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Diff(args) => diff::run(args),
+        Command::Delete(args) => owner::delete(args),
         Command::Key(args) => key::run(args),
         Command::Reset(args) => run_reset(args),
     }

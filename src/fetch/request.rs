@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -20,12 +21,39 @@ pub struct Request {
     pub url: Url,
     /// The `Authorization` header; always marked sensitive.
     pub authorization: Option<HeaderValue>,
-    /// If present the request is a `POST` of this form, else a `GET`.
-    pub form: Option<SecretString>,
+    /// What is asked, and what is sent along.
+    pub ask: Ask,
+    /// The `Accept` header.
+    pub accept: Option<HeaderValue>,
     /// Most bytes of a successful answer, after decompression.
     pub limit: u64,
     /// What a redirect means.
     pub redirects: Redirects,
+}
+
+/// What is asked, and what is sent along.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// `GET`.
+    Get,
+    /// `POST` of a form, which is secret.
+    Form(SecretString),
+    /// `POST` of something else.
+    Post {
+        /// What it is.
+        content_type: Option<HeaderValue>,
+        /// The body.
+        body: Bytes,
+    },
+    /// `DELETE`.
+    Delete,
+}
+
+impl Ask {
+    /// Whether asking twice is asking once.
+    pub(super) const fn repeatable(&self) -> bool {
+        matches!(self, Self::Get)
+    }
 }
 
 /// What a redirect means.
@@ -44,9 +72,30 @@ impl Request {
             kind: Kind::Trust,
             url,
             authorization: None,
-            form: None,
+            ask: Ask::Get,
+            accept: None,
             limit,
             redirects: Redirects::Refuse,
+        }
+    }
+
+    /// Changes what a trust server holds.
+    pub fn change(url: Url, ask: Ask) -> Self {
+        let limit = CHANGE_BODY;
+        Self {
+            kind: Kind::Publish,
+            ask,
+            ..Self::metadata(url, limit)
+        }
+    }
+
+    /// Asks a registry for a manifest.
+    pub fn manifest(url: Url, accept: HeaderValue, limit: u64) -> Self {
+        Self {
+            kind: Kind::Registry,
+            accept: Some(accept),
+            redirects: Redirects::Follow,
+            ..Self::metadata(url, limit)
         }
     }
 
@@ -57,20 +106,22 @@ impl Request {
             kind: Kind::Ping,
             url,
             authorization: None,
-            form: None,
+            ask: Ask::Get,
+            accept: None,
             limit,
             redirects,
         }
     }
 
     /// Asks a token service.
-    pub(super) const fn token(url: Url, form: Option<SecretString>) -> Self {
+    pub(super) fn token(url: Url, form: Option<SecretString>) -> Self {
         let (limit, redirects) = (TOKEN_BODY, Redirects::Follow);
         Self {
             kind: Kind::Token,
             url,
             authorization: None,
-            form,
+            ask: form.map_or(Ask::Get, Ask::Form),
+            accept: None,
             limit,
             redirects,
         }
@@ -106,7 +157,8 @@ impl Request {
             response.status,
             StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
         );
-        if !secure || (self.form.is_some() && !(stays && repeats)) {
+        let may_follow = self.ask.repeatable() || stays && repeats;
+        if !secure || !may_follow {
             return Err(response.refusal());
         }
         let mut next = self.clone();
@@ -144,5 +196,7 @@ const FOLLOWED: [StatusCode; 5] = [
 ];
 /// `{}`, or a page that somebody put there.
 const PING_BODY: u64 = 64 * 1024;
+/// A key, or nothing.
+const CHANGE_BODY: u64 = 64 * 1024;
 /// A token with its certificate chain has under 10 KB.
 const TOKEN_BODY: u64 = 256 * 1024;

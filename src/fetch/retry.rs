@@ -18,7 +18,7 @@ pub(super) fn pause(
     attempt: u32,
     random: u16,
 ) -> Option<Duration> {
-    if attempt >= MOST || request.form.is_some() {
+    if attempt >= MOST || !request.ask.repeatable() {
         return None;
     }
     let jitter = FIRST.mul_f64(f64::from(random) / f64::from(u16::MAX));
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_form_is_never_sent_twice() {
         let mut form = request();
-        form.form = Some("refresh_token=x".into());
+        form.ask = super::super::request::Ask::Form("refresh_token=x".into());
         assert_eq!(pause(&form, &Ok(response(503, &[])), 0, 0), None);
     }
 

@@ -93,7 +93,11 @@ fn a_redirect_takes_a_login_nowhere_else() {
         ("a form turned into a question", 302, "/elsewhere", true, None),
     ] {
         let mut request = Request::ping(url(from)).authorized(Some("Basic x".parse().unwrap()));
-        request.form = form.then(|| "refresh_token=x".into());
+        request.ask = if form {
+            Ask::Form("refresh_token=x".into())
+        } else {
+            Ask::Get
+        };
         let got = request
             .redirected(&redirect(status, from, location))
             .ok()

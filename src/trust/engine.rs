@@ -35,7 +35,7 @@ use crate::policy::{DigestRule, Policy, PolicySet, Verification, Verifier, Verif
 use crate::reference::{Gun, Reference};
 use crate::review::logins::PullSources;
 use crate::telemetry::Metrics;
-use crate::tuf::{Collection, Resolution, Task, Unsigned};
+use crate::tuf::{Collection, Purpose, Resolution, Task, Unsigned};
 
 /// A refusal from memory younger than this stands; an older one is worth asking the server again, because the tag
 /// may have been signed a moment ago. It also bounds how often one repository makes us ask.
@@ -362,6 +362,7 @@ impl Engine {
             pin: Arc::clone(&notary.pin),
             signers: notary.signers(),
             attribution: self.options.attribution,
+            purpose: Purpose::Trust,
             limits: self.options.limits,
             now,
         }

@@ -25,7 +25,8 @@ const NOTE: Duration = Duration::from_secs(4);
 
 /// Why there is nothing to believe.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Setback {
+#[non_exhaustive]
+pub enum Setback {
     /// The metadata cannot be trusted.
     #[error(transparent)]
     Untrusted(#[from] tuf::Error),
@@ -39,7 +40,7 @@ pub(super) enum Setback {
 
 impl Setback {
     /// Whether verified metadata may serve instead (design §9.5).
-    pub(super) const fn is_outage(&self) -> bool {
+    pub const fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable(error) if error.is_outage())
     }
 

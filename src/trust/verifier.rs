@@ -13,7 +13,7 @@ use crate::tuf::{
 };
 
 /// A verifier that can be used. Its number keeps its memory apart from that of others.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Notary {
     pub(super) number: u64,
     pub(super) name: String,

@@ -164,6 +164,19 @@ impl Error {
         }
     }
 
+    /// Whether a publisher who may delegate repairs this by publishing: of a delegation's file, it is bad but not a
+    /// sign that somebody turns versions back.
+    pub(super) const fn is_repairable(&self) -> bool {
+        matches!(
+            self,
+            Self::Threshold { .. }
+                | Self::NoSignatures { .. }
+                | Self::Malformed { .. }
+                | Self::Missing { .. }
+                | Self::Hash { .. }
+        )
+    }
+
     /// Whether files fetched in one round while a publisher was writing could look like this: then one more round
     /// tells (§5.7 step 11).
     pub(super) fn may_be_a_race(&self) -> bool {

@@ -10,6 +10,7 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use jiff::Timestamp;
 use spki::der::{Decode as _, Encode as _};
 use spki::{ObjectIdentifier, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
 
@@ -118,6 +119,15 @@ impl PublicKey {
         Ok(Self::new(keytype, public))
     }
 
+    /// Reads a key object by itself, as a trust server answers it: the order of its members is not canonical (§2.5).
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError`] if it is none.
+    pub fn parse(json: &[u8]) -> Result<Self, FormatError> {
+        Self::decode(&Value::parse(json).map_err(FormatError::Json)?)
+    }
+
     /// The key of type `keytype` whose `public` member holds `public`, not yet in base64 (§3.5).
     pub fn new(keytype: &str, public: Vec<u8>) -> Self {
         let id = KeyId::of(keytype, &public);
@@ -145,6 +155,35 @@ impl PublicKey {
             material: material.unwrap_or(Material::Unusable),
             bundle,
         }
+    }
+
+    /// A signer's public key as people hand it over: the first PEM block of `text`, a `PUBLIC KEY` or a `CERTIFICATE`
+    /// that is good at `now` (§7.5). Headers such as docker's `role: alice` are skipped.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] if it is neither, or its key is not ECDSA or RSA: the reference knows no others here.
+    pub fn of_signer(text: &str, now: Timestamp) -> Result<Self, KeyError> {
+        let blocks = pem::blocks(text).map_err(|_| KeyError::Pem)?;
+        let block = blocks.into_iter().next().ok_or(KeyError::Pem)?;
+        let (spki, public, suffix) = match block.label {
+            "PUBLIC KEY" => (block.der.to_vec(), block.der.to_vec(), ""),
+            "CERTIFICATE" => {
+                let public = pem::encode(block.label, &[], &block.der).as_bytes().to_vec();
+                let bundle = Bundle::parse(&public).map_err(|_| KeyError::Unusable)?;
+                if bundle.leaf().defect(Some(now)).is_some() {
+                    return Err(KeyError::Certificate);
+                }
+                (bundle.leaf().spki().to_vec(), public, "-x509")
+            }
+            _ => return Err(KeyError::Pem),
+        };
+        let family = match Material::of_spki(&spki) {
+            Some(Material::Rsa(_)) => "rsa",
+            Some(Material::P256(_) | Material::P384(_) | Material::P521(_)) => "ecdsa",
+            Some(Material::Ed25519(_) | Material::Unusable) | None => return Err(KeyError::Unusable),
+        };
+        Ok(Self::new(&format!("{family}{suffix}"), public))
     }
 
     /// The type under which metadata lists the key: `ecdsa`, `ecdsa-x509`, `rsa`, `rsa-x509`, `ed25519`, or one we do
@@ -176,6 +215,11 @@ impl PublicKey {
     /// The certificates around the key, if it came in any that can be read.
     pub const fn bundle(&self) -> Option<&Bundle> {
         self.bundle.as_ref()
+    }
+
+    /// Whether signatures by it can verify at all.
+    pub const fn is_usable(&self) -> bool {
+        !matches!(self.material, Material::Unusable)
     }
 
     /// Whether `signature` is this key's over `message` by `method`, in any letter case (§3.7). A method that
@@ -298,6 +342,9 @@ pub enum KeyError {
     /// Not one PEM block of the right kind.
     #[error("a key is one PEM block of type PUBLIC KEY or CERTIFICATE")]
     Pem,
+    /// A certificate that does not count any more, or yet.
+    #[error("the certificate is expired, not yet valid, or weak")]
+    Certificate,
     /// No key of a supported type.
     #[error("the key is not ECDSA (P-256, P-384, P-521), RSA or Ed25519")]
     Unusable,

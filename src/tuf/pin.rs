@@ -66,6 +66,11 @@ impl Pin {
             .map(|ids| Self::to(Anchor::KeyIds(ids)))
     }
 
+    /// Pins the bare keys with those canonical ids: those that a publisher holds. None of them is met by nothing.
+    pub fn held(ids: impl IntoIterator<Item = KeyId>) -> Self {
+        Self::to(Anchor::Keys(ids.into_iter().collect()))
+    }
+
     /// Pins authorities, as PEM certificates.
     ///
     /// # Errors

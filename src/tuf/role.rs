@@ -26,7 +26,7 @@ pub enum Role {
 impl Role {
     /// `targets/releases`, where docker's publishers release tags (§6.5).
     pub fn releases() -> Self {
-        Self::Delegation(DelegationName("targets/releases".into()))
+        Self::Delegation(DelegationName::releases())
     }
 
     /// The delegation of signer `name`: `targets/<name>`.
@@ -82,6 +82,11 @@ impl fmt::Display for Role {
 pub struct DelegationName(Box<str>);
 
 impl DelegationName {
+    /// `targets/releases`, where docker's publishers release tags (§6.5).
+    pub fn releases() -> Self {
+        Self("targets/releases".into())
+    }
+
     /// Levels below `targets`: 1 for `targets/alice`.
     pub fn depth(&self) -> usize {
         self.0.matches('/').count()

@@ -33,10 +33,22 @@ pub struct Task {
     pub signers: BTreeSet<DelegationName>,
     /// Whether to load all other signers too, as far as they verify, to say who signed.
     pub attribution: bool,
+    /// What the repository is looked at for.
+    pub purpose: Purpose,
     /// Caps on what the server may make us read.
     pub limits: Limits,
     /// The one reading of the clock that serves the whole run (TUF §5.1).
     pub now: Timestamp,
+}
+
+/// What a repository is looked at for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To believe what it says.
+    Trust,
+    /// To publish a change of it: what has merely expired, and delegations that do not verify, are what a publisher
+    /// repairs. Signatures, versions and hashes are held to the same rules.
+    Publish,
 }
 
 /// A run in progress.
@@ -73,6 +85,9 @@ pub struct Verified {
     pub state: State,
     /// What the repository says.
     pub collection: Collection,
+    /// Delegations that are published and do not verify, with what is wrong and the file if there is one. Only a look
+    /// for [`Purpose::Publish`] gets past them.
+    pub unsound: BTreeMap<DelegationName, (Error, Option<Bytes>)>,
 }
 
 /// Why the algorithm stopped before its end.
@@ -218,7 +233,10 @@ impl Update {
                 ..self.prior.clone()
             });
         }
-        let mut expires = chain.in_force(self.rules())?;
+        let mut expires = match self.task.purpose {
+            Purpose::Trust => chain.in_force(self.rules())?,
+            Purpose::Publish => root.expires,
+        };
         let timestamp = self.timestamp(root, &memory)?;
         let snapshot = self.snapshot(root, &timestamp, &memory)?;
         if !chain
@@ -234,7 +252,7 @@ impl Update {
         for name in self.needed_delegations() {
             self.load(&mut tree, &name, &snapshot)?;
         }
-        if self.task.attribution {
+        if self.task.attribution || self.task.purpose == Purpose::Publish {
             self.load_other_signers(&mut tree, &snapshot)?;
         }
         for signed in [&timestamp.signed, &snapshot.signed, &tree.targets.signed] {
@@ -305,7 +323,7 @@ impl Update {
                 });
             }
         }
-        if expires <= self.task.now {
+        if expires <= self.task.now && self.task.purpose == Purpose::Trust {
             return Err(Error::Expired {
                 role: role.clone(),
                 at: expires,

@@ -46,6 +46,7 @@ mod neighbours;
 mod nodes;
 mod outage;
 mod policy_admission;
+mod publish;
 mod restart;
 mod transport;
 mod trust_records;

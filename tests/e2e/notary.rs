@@ -39,6 +39,20 @@ impl Publisher {
         }
     }
 
+    /// A publisher of another repository with the same keys.
+    pub(crate) fn with_folder_of(other: &Self, gun: &str) -> Self {
+        Self {
+            gun: gun.to_owned(),
+            folder: other.folder.clone(),
+            config: other.config.clone(),
+        }
+    }
+
+    /// The trust directory, which docker and notary share, and so do we.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A repository as docker made it: the server holds the snapshot key. (Docker asks for it at once; the `notary`
     /// program rotates to it.)
     pub(crate) fn init(&self) {
@@ -153,7 +167,7 @@ impl Publisher {
 pub(crate) struct SignerKey {
     pub(crate) name: String,
     pub(crate) public: PathBuf,
-    private: PathBuf,
+    pub(crate) private: PathBuf,
 }
 
 impl SignerKey {

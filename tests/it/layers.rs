@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module → its layer. A module may name modules of lower layers only.
-const LAYERS: [(&str, u8); 15] = [
+const LAYERS: [(&str, u8); 17] = [
     ("reference", 0),
     ("tuf", 1),
     ("policy", 1),
@@ -13,12 +13,14 @@ const LAYERS: [(&str, u8); 15] = [
     ("credential", 1),
     ("fetch", 2),
     ("notary", 3),
+    ("registry", 3),
     ("store", 3),
     ("policy_files", 3),
     ("cluster", 3),
     ("keystore", 3),
     ("trust", 4),
     ("admission", 5),
+    ("publish", 5),
     ("serve", 6),
     ("cli", 7),
 ];

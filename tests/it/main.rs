@@ -10,6 +10,8 @@
 
 #[path = "../fuzz/targets/all.rs"]
 mod fuzz_targets;
+#[path = "../support/ledger.rs"]
+mod ledger;
 #[path = "../support/manifests.rs"]
 mod manifests;
 #[path = "../support/repo.rs"]
@@ -33,6 +35,7 @@ mod notary;
 mod policy;
 mod policy_cli;
 mod probe;
+mod publish;
 mod pull_secrets;
 mod reference_data;
 mod serve;

@@ -92,6 +92,16 @@ pub(crate) struct Logged {
     pub(crate) body: String,
 }
 
+/// What somebody else says the answer to a request is.
+pub(crate) enum Kept {
+    /// This status and body.
+    Reply(u16, Bytes),
+    /// It gets lost on the way.
+    Lost,
+}
+
+type Keeper = Arc<dyn Fn(&Logged) -> Option<Kept> + Send + Sync>;
+
 /// How to start one.
 #[derive(Default)]
 pub(crate) struct Builder {
@@ -229,6 +239,11 @@ impl TrustServer {
             .push((suffix.to_owned(), fault, times));
     }
 
+    /// Asks `keeper` first what the answer to a request is, if it has one.
+    pub(crate) fn ask_first(&self, keeper: impl Fn(&Logged) -> Option<Kept> + Send + Sync + 'static) {
+        *self.state.keeper.lock().unwrap() = Some(Arc::new(keeper));
+    }
+
     /// Ends all misbehaviour.
     pub(crate) fn behave(&self) {
         self.state.faults.lock().unwrap().clear();
@@ -282,6 +297,7 @@ struct Behaviour {
     barrier: Mutex<Option<Arc<Barrier>>>,
     log: Mutex<Vec<Logged>>,
     connections: AtomicUsize,
+    keeper: Mutex<Option<Keeper>>,
 }
 
 async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, state: Arc<Behaviour>) {
@@ -338,6 +354,15 @@ async fn answer(State(state): State<Arc<Behaviour>>, request: Request) -> Respon
     }
     if path == "/v2/" {
         return reply(StatusCode::OK, "{}".into());
+    }
+    let keeper = state.keeper.lock().unwrap().clone();
+    match keeper.and_then(|keeper| keeper(&logged)) {
+        Some(Kept::Reply(status, body)) => return reply(StatusCode::from_u16(status).unwrap(), body),
+        Some(Kept::Lost) => {
+            let cut = [Err::<Bytes, _>(io::Error::from(io::ErrorKind::ConnectionReset))];
+            return Response::new(Body::from_stream(stream::iter(cut)));
+        }
+        None => {}
     }
     let found = state.files.lock().unwrap().get(&path).cloned();
     match found {

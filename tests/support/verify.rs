@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use countersign::tuf::{
-    Answer, Collection, Conditions, Error, Limits, Pin, RequiredSigner, Resolution, Role, State, Step, Task,
-    Unsigned, Update, Verified,
+    Answer, Collection, Conditions, Error, Limits, Pin, Purpose, RequiredSigner, Resolution, Role, State,
+    Step, Task, Unsigned, Update, Verified,
 };
 
 use crate::repo::{Files, GUN, Key, NOW};
@@ -41,6 +41,7 @@ impl View {
             pin: Arc::new(pin),
             signers: BTreeSet::new(),
             attribution: false,
+            purpose: Purpose::Trust,
             limits: Limits::default(),
             now: NOW.parse().unwrap(),
         };

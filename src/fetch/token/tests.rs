@@ -1,7 +1,7 @@
 use http::{HeaderMap, StatusCode};
 
 use super::*;
-use crate::fetch::Redirects;
+use crate::fetch::{Ask, Redirects};
 
 fn url(text: &str) -> Url {
     Url::parse(text).unwrap()
@@ -24,7 +24,7 @@ fn without_a_login_a_token_is_asked_for_by_query() {
         request.url.as_str(),
         "https://auth.example.com/token?tenant=1&service=notary&scope=repository%3Adocker.io%2Flibrary%2Fnginx%3Apull"
     );
-    assert!(request.authorization.is_none() && request.form.is_none());
+    assert!(request.authorization.is_none() && matches!(request.ask, Ask::Get));
     assert_eq!(request.redirects, Redirects::Follow);
 }
 
@@ -51,8 +51,11 @@ fn a_user_goes_into_the_query_and_the_password_only_into_the_header() {
 fn an_identity_token_is_posted() {
     let request = asked(Some(&Credential::IdentityToken("s&cret".into())));
     assert_eq!(request.url.as_str(), "https://auth.example.com/token?tenant=1");
+    let Ask::Form(form) = &request.ask else {
+        panic!("no form");
+    };
     assert_eq!(
-        request.form.as_ref().unwrap().expose_secret(),
+        form.expose_secret(),
         "grant_type=refresh_token&refresh_token=s%26cret&service=notary\
          &scope=repository%3Adocker.io%2Flibrary%2Fnginx%3Apull&client_id=countersign"
     );
@@ -62,7 +65,7 @@ fn an_identity_token_is_posted() {
 #[test]
 fn a_registry_token_stays_with_the_registry() {
     let request = asked(Some(&Credential::RegistryToken("hunter2".into())));
-    assert!(request.authorization.is_none() && request.form.is_none());
+    assert!(request.authorization.is_none() && matches!(request.ask, Ask::Get));
     assert!(!request.url.as_str().contains("hunter2"));
 }
 

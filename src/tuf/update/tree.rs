@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::super::collection::{Collection, Published, SignerTags};
@@ -9,7 +10,7 @@ use super::super::envelope::Meta;
 use super::super::metadata::{Delegation, Root, Signed, Snapshot, Targets, TimestampFile};
 use super::super::root::Chain;
 use super::super::{Answer, DelegationName, Error, Form, Request, Role, Seen, State};
-use super::{Pause, Update, Verified};
+use super::{Pause, Purpose, Update, Verified};
 
 /// The targets roles that have verified so far.
 pub(super) struct Tree {
@@ -17,6 +18,8 @@ pub(super) struct Tree {
     delegations: BTreeMap<DelegationName, Loaded>,
     /// Delegated, and never published.
     unpublished: BTreeSet<DelegationName>,
+    /// Published, and not what it should be.
+    unsound: BTreeMap<DelegationName, (Error, Option<Bytes>)>,
 }
 
 struct Loaded {
@@ -33,6 +36,7 @@ impl Tree {
             targets,
             delegations: BTreeMap::new(),
             unpublished: BTreeSet::new(),
+            unsound: BTreeMap::new(),
         }
     }
 
@@ -114,7 +118,9 @@ impl Update {
                 }
             }
         };
-        need(Role::releases());
+        if self.task.purpose == Purpose::Trust {
+            need(Role::releases());
+        }
         self.task
             .signers
             .iter()
@@ -202,8 +208,16 @@ impl Update {
                 .collect(),
         )?;
         for name in others {
-            // Whatever is wrong with it, or missing of it, is not our question.
-            drop(self.load(tree, &name, snapshot));
+            match (self.task.purpose, self.load(tree, &name, snapshot)) {
+                // Whatever is wrong with it, or missing of it, is not our question.
+                (Purpose::Trust, _) | (Purpose::Publish, Ok(())) => {}
+                (Purpose::Publish, Err(Pause::Refused(error))) if error.is_repairable() => {
+                    let file = snapshot.delegations.get(&name);
+                    let file = file.and_then(|meta| self.pooled(&Role::Delegation(name.clone()), meta));
+                    tree.unsound.insert(name.clone(), (error, file));
+                }
+                (Purpose::Publish, Err(pause)) => return Err(pause),
+            }
             if let Some(loaded) = tree.delegations.get_mut(&name) {
                 loaded.required = false;
             }
@@ -216,9 +230,10 @@ impl Update {
         chain: &Chain,
         timestamp: &TimestampFile,
         snapshot: &Snapshot,
-        tree: Tree,
+        mut tree: Tree,
         expires: Timestamp,
     ) -> Verified {
+        let unsound = std::mem::take(&mut tree.unsound);
         let mut state = State {
             roots: chain.files().to_vec(),
             seen: self.prior.seen.clone(),
@@ -247,6 +262,7 @@ impl Update {
         Verified {
             state,
             collection: self.collection(tree, expires),
+            unsound,
         }
     }
 
@@ -255,6 +271,7 @@ impl Update {
             targets,
             delegations,
             unpublished,
+            unsound: _,
         } = tree;
         let required = delegations.values().filter(|loaded| loaded.required);
         let expires = required

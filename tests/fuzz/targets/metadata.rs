@@ -9,7 +9,8 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use countersign::tuf::{
-    Answer, Collection, Conditions, Form, Limits, Pin, Request, Role, State, Step, Task, Update, sha256,
+    Answer, Collection, Conditions, Form, Limits, Pin, Purpose, Request, Role, State, Step, Task, Update,
+    sha256,
 };
 
 /// The recording of the specification's worked example: names as a server serves them.
@@ -105,6 +106,7 @@ fn task(first_use: bool) -> Task {
         pin: Arc::new(pin),
         signers: BTreeSet::new(),
         attribution: true,
+        purpose: Purpose::Trust,
         limits: Limits::default(),
         now: NOW.parse().unwrap(),
     }

@@ -10,17 +10,21 @@ use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 
+use super::access::{Access, Names};
 use super::login::{Keyring, Login};
-use crate::credential::{Challenge, Credential};
-use crate::fetch::{
-    self, Client, Error, Flights, Host, Request, Response, TokenRequest, basic, bearer, host_of, read_token,
-    realm_url,
+use super::{
+    Client, Error, Flights, Host, LoginError, Request, Response, TokenRequest, basic, bearer, host_of,
+    read_token, realm_url,
 };
+use crate::credential::{Challenge, Credential};
 use crate::reference::Gun;
 
 /// What is known of a server's wishes, and the tokens that met them. Clones are one session.
 #[derive(Clone)]
-pub(super) struct Session(Arc<State>);
+pub struct Session(Arc<State>);
+
+/// For which repository a token is, and what it allows.
+type Scope = (Gun, Access);
 
 struct State {
     client: Client,
@@ -29,10 +33,11 @@ struct State {
     ping: Url,
     keyring: Keyring,
     realms: Vec<String>,
+    names: Names,
     wishes: Mutex<Option<Arc<[Challenge]>>>,
     pings: Flights<(), Result<Arc<[Challenge]>, Error>>,
-    grants: Mutex<HashMap<Gun, Arc<Grant>>>,
-    exchanges: Flights<(Gun, usize), Result<Arc<Grant>, Error>>,
+    grants: Mutex<HashMap<Scope, Arc<Grant>>>,
+    exchanges: Flights<(Scope, usize), Result<Arc<Grant>, Error>>,
 }
 
 /// A token for one repository.
@@ -69,7 +74,8 @@ impl Pass {
 }
 
 impl Session {
-    pub(super) fn new(client: Client, ping: Url, login: Login, realms: Vec<String>) -> Self {
+    /// A session with the server of `client`, which says at `ping` what login it wants.
+    pub fn new(client: Client, ping: Url, login: Login, realms: Vec<String>, names: Names) -> Self {
         let host = host_of(client.server());
         Self(Arc::new(State {
             client,
@@ -77,6 +83,7 @@ impl Session {
             ping,
             keyring: Keyring::new(login),
             realms,
+            names,
             wishes: Mutex::default(),
             pings: Flights::default(),
             grants: Mutex::default(),
@@ -85,27 +92,34 @@ impl Session {
     }
 
     /// A session of its own with the same server: what that wants is known already, tokens are not shared.
-    pub(super) fn with_login(&self, login: Login) -> Self {
+    #[must_use]
+    pub fn with_login(&self, login: Login) -> Self {
         let State {
             client, ping, realms, ..
         } = &*self.0;
-        let session = Self::new(client.clone(), ping.clone(), login, realms.clone());
+        let session = Self::new(client.clone(), ping.clone(), login, realms.clone(), self.0.names);
         *session.0.wishes.lock().unwrap_or_else(PoisonError::into_inner) = self.0.wishes();
         session
     }
 
     /// Sends a request for `gun` with the login the server wants. A 401 is answered with what has not been tried:
     /// its new challenge, a new token, the next login. The last 401 is the answer.
-    pub(super) async fn send(
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if there is no answer, or no login that could be tried. Statuses are answers.
+    pub async fn send(
         &self,
         gun: &Gun,
+        access: Access,
         request: Request,
         deadline: Instant,
     ) -> Result<Response, Error> {
+        let scope = &(gun.clone(), access);
         let mut from = 0;
         let mut learned = false;
         for _ in 0..MOST_TRIES {
-            let pass = self.pass(gun, from).await?;
+            let pass = self.pass(scope, from).await?;
             let request = request.clone().authorized(pass.authorization());
             let response = self.0.client.send(request, deadline).await?;
             if response.status != StatusCode::UNAUTHORIZED {
@@ -113,7 +127,7 @@ impl Session {
             }
             let anew = self.0.remember(&response) && !learned;
             learned |= anew;
-            from = match self.next(gun, pass) {
+            from = match self.next(scope, pass) {
                 _ if anew => 0,
                 Some(next) => next,
                 None => return Ok(response),
@@ -123,11 +137,11 @@ impl Session {
     }
 
     /// The login to go on with after a 401; `None` if there is nothing left to try.
-    fn next(&self, gun: &Gun, refused: Pass) -> Option<usize> {
+    fn next(&self, scope: &Scope, refused: Pass) -> Option<usize> {
         match refused {
             Pass::Open => None,
             Pass::Kept(grant) => {
-                self.0.revoke(gun, &grant);
+                self.0.revoke(scope, &grant);
                 Some(0)
             }
             Pass::Basic { candidate, .. } => {
@@ -135,23 +149,23 @@ impl Session {
                 Some(candidate + 1)
             }
             Pass::Fresh(grant) => {
-                self.0.revoke(gun, &grant);
+                self.0.revoke(scope, &grant);
                 Some(grant.candidate + 1)
             }
         }
     }
 
     /// What to send with the next request, if logins before `from` have been refused.
-    async fn pass(&self, gun: &Gun, from: usize) -> Result<Pass, Error> {
+    async fn pass(&self, scope: &Scope, from: usize) -> Result<Pass, Error> {
         let wishes = self.wishes().await?;
         let token_service = wishes.iter().find_map(|wish| match wish {
             Challenge::Bearer { realm, service } => Some((realm.as_str(), service.as_deref())),
             Challenge::Basic => None,
         });
         match token_service {
-            Some((realm, service)) => self.bearer(gun, from, realm, service).await,
+            Some((realm, service)) => self.bearer(scope, from, realm, service).await,
             None if wishes.is_empty() => Ok(Pass::Open),
-            None => self.basic(gun, from).await,
+            None => self.basic(&scope.0, from).await,
         }
     }
 
@@ -182,22 +196,22 @@ impl Session {
 
     async fn bearer(
         &self,
-        gun: &Gun,
+        scope: &Scope,
         from: usize,
         realm: &str,
         service: Option<&str>,
     ) -> Result<Pass, Error> {
         if from == 0
-            && let Some(grant) = self.0.kept(gun)
+            && let Some(grant) = self.0.kept(scope)
         {
             return Ok(Pass::Kept(grant));
         }
         let realm = realm_url(self.0.client.server(), realm, &self.0.realms)?;
-        let (state, scoped, service) = (Arc::clone(&self.0), gun.clone(), service.map(str::to_owned));
+        let (state, scoped, service) = (Arc::clone(&self.0), scope.clone(), service.map(str::to_owned));
         let exchange = async move { state.log_in(&scoped, from, &realm, service.as_deref()).await };
         self.0
             .exchanges
-            .join((gun.clone(), from), || exchange.boxed())
+            .join((scope.clone(), from), || exchange.boxed())
             .await
             .map(Pass::Fresh)
     }
@@ -244,7 +258,12 @@ impl State {
     }
 
     async fn candidates(&self, gun: &Gun) -> Result<Vec<Credential>, Error> {
-        let found = self.keyring.candidates(&self.host, gun).await;
+        // A registry's login is kept under its name, which is not always its host.
+        let host = match self.names {
+            Names::Gun => &*self.host,
+            Names::Path => gun.host(),
+        };
+        let found = self.keyring.candidates(host, gun).await;
         found.map_err(|source| Error::Login {
             host: Arc::clone(&self.host),
             source,
@@ -254,20 +273,20 @@ impl State {
     /// Tries the logins from `from` on at the token service until one is taken (CRED-01), and keeps the token.
     async fn log_in(
         &self,
-        gun: &Gun,
+        scope: &Scope,
         from: usize,
         realm: &Url,
         service: Option<&str>,
     ) -> Result<Arc<Grant>, Error> {
-        let logins = self.candidates(gun).await?;
+        let logins = self.candidates(&scope.0).await?;
         if logins.is_empty() && from == 0 {
-            return self.exchange(gun, 0, realm, service, None).await;
+            return self.exchange(scope, 0, realm, service, None).await;
         }
         let mut refusal = Error::Unauthorized {
             host: Arc::clone(&self.host),
         };
         for (candidate, login) in logins.iter().enumerate().skip(from) {
-            match self.exchange(gun, candidate, realm, service, Some(login)).await {
+            match self.exchange(scope, candidate, realm, service, Some(login)).await {
                 Err(error @ (Error::Unauthorized { .. } | Error::Forbidden { .. })) => refusal = error,
                 other => return other,
             }
@@ -278,7 +297,7 @@ impl State {
 
     async fn exchange(
         &self,
-        gun: &Gun,
+        scope: &Scope,
         candidate: usize,
         realm: &Url,
         service: Option<&str>,
@@ -287,11 +306,12 @@ impl State {
         if let Some(Credential::RegistryToken(token)) = login {
             return self.registry_token(bearer(token), candidate);
         }
-        let scope = format!("repository:{gun}:pull");
+        let (gun, access) = scope;
+        let asked = format!("repository:{}:{}", self.names.of(gun), access.actions());
         let request = TokenRequest {
             realm,
             service,
-            scope: &scope,
+            scope: &asked,
             login,
         }
         .build();
@@ -313,7 +333,7 @@ impl State {
             candidate,
             until,
         });
-        self.keep(gun, &grant);
+        self.keep(scope, &grant);
         Ok(grant)
     }
 
@@ -332,35 +352,35 @@ impl State {
             })),
             None => Err(Error::Login {
                 host: Arc::clone(&self.host),
-                source: fetch::LoginError::Secret,
+                source: LoginError::Secret,
             }),
         }
     }
 
-    fn kept(&self, gun: &Gun) -> Option<Arc<Grant>> {
+    fn kept(&self, scope: &Scope) -> Option<Arc<Grant>> {
         let grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
         grants
-            .get(gun)
+            .get(scope)
             .filter(|grant| grant.until > Instant::now())
             .cloned()
     }
 
-    fn keep(&self, gun: &Gun, grant: &Arc<Grant>) {
+    fn keep(&self, scope: &Scope, grant: &Arc<Grant>) {
         let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
         if grants.len() >= MOST_GRANTS {
             let now = Instant::now();
             grants.retain(|_, grant| grant.until > now);
         }
         if grants.len() < MOST_GRANTS {
-            grants.insert(gun.clone(), Arc::clone(grant));
+            grants.insert(scope.clone(), Arc::clone(grant));
         }
     }
 
     /// Drops a token, unless another has taken its place already.
-    fn revoke(&self, gun: &Gun, grant: &Arc<Grant>) {
+    fn revoke(&self, scope: &Scope, grant: &Arc<Grant>) {
         let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
-        if grants.get(gun).is_some_and(|kept| Arc::ptr_eq(kept, grant)) {
-            grants.remove(gun);
+        if grants.get(scope).is_some_and(|kept| Arc::ptr_eq(kept, grant)) {
+            grants.remove(scope);
         }
     }
 }

@@ -10,9 +10,9 @@ use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::LoginError;
 use super::helper;
 use crate::credential::{Credential, DockerConfig, HelperName, registry_key};
-use crate::fetch::LoginError;
 use crate::reference::Gun;
 
 /// Where a login comes from.

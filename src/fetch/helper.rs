@@ -10,8 +10,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use super::LoginError;
 use crate::credential::{Credential, HelperName, helper_answer};
-use crate::fetch::LoginError;
 
 /// Asks `helper` for the login for `server`; `None` if it has none.
 ///

@@ -1,0 +1,159 @@
+//! A repository's beginning (notary-v1 §7.9).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::error::PublishError;
+use super::keyring::{Held, Keyring};
+use super::plan::Signing;
+use super::report::Report;
+use super::{Effect, Publisher};
+use crate::trust::present;
+use crate::tuf::edit::{Change, Draft};
+use crate::tuf::{Algorithm, KeyId, PrivateKey, PublicKey, Role};
+
+/// How a repository is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Initial {
+    /// The root key to use; else the first at hand, else a new one.
+    pub root: Option<KeyId>,
+    /// Who makes the snapshot.
+    pub snapshot: SnapshotBy,
+}
+
+/// Who makes the snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SnapshotBy {
+    /// The server: then signers can publish without the owner's keys. Docker's way.
+    #[default]
+    Server,
+    /// Whoever holds its key.
+    Publisher,
+}
+
+impl<K: Keyring> Publisher<'_, K> {
+    /// Makes the repository, with `tags` signed in it from the beginning: one upload.
+    ///
+    /// Keys are stored before the server hears of them. What an interruption leaves in the key store is used by the
+    /// next attempt.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`]; in particular [`PublishError::Initialised`].
+    pub async fn init(&self, initial: &Initial, tags: &[Signing]) -> Result<Report, PublishError> {
+        let now = present()?;
+        let gun = self.site.gun();
+        match self.published(now, self.deadline()).await {
+            Err(PublishError::NotInitialised { .. }) => {}
+            Ok(_) | Err(PublishError::Unanchored { .. }) => {
+                return Err(PublishError::Initialised { gun: gun.clone() });
+            }
+            Err(error) => return Err(error),
+        }
+        if self.options.effect == Effect::DryRun {
+            return Ok(Report {
+                initialised: true,
+                ..Report::unchanged(gun.clone(), 0)
+            });
+        }
+        let held = self.keys.held()?;
+        let root = self.root_key(initial.root, &held)?;
+        let certificate = root
+            .root_certificate(gun, now)
+            .map_err(|source| PublishError::Key {
+                role: Role::Root,
+                source,
+            })?;
+        let targets = self.own_key(&Role::Targets, &held, &BTreeSet::new())?;
+        let snapshot = match initial.snapshot {
+            SnapshotBy::Server => self.server_key(&Role::Snapshot).await?,
+            SnapshotBy::Publisher => self.own_key(&Role::Snapshot, &held, &BTreeSet::new())?,
+        };
+        let timestamp = self.server_key(&Role::Timestamp).await?;
+        let mut draft = Draft::initial(&[Arc::new(certificate)], &targets, &snapshot, &timestamp);
+        for Signing { tag, sha256, length } in tags {
+            draft.apply(&Change::Release {
+                tag: tag.clone(),
+                sha256: *sha256,
+                length: *length,
+                roles: [Role::Targets].into(),
+            })?;
+        }
+        let signed = self.sign(draft, now)?;
+        self.upload(&signed)
+            .await
+            .map_err(|failure| self.not_published(failure))?;
+        let mut report = self.confirm(&signed, 0).await?;
+        report.initialised = true;
+        Ok(report)
+    }
+
+    /// The root key to use: one serves many repositories (§7.1).
+    fn root_key(&self, wanted: Option<KeyId>, held: &[Held]) -> Result<Arc<PrivateKey>, PublishError> {
+        let mut roots: Vec<_> = held
+            .iter()
+            .filter(|key| key.role == Role::Root.as_str())
+            .map(|key| key.id)
+            .collect();
+        roots.sort();
+        match wanted.or_else(|| roots.first().copied()) {
+            Some(id) => Ok(self.keys.unlock(&id)?),
+            None => self.new_key(&Role::Root),
+        }
+    }
+
+    /// A key of this repository that is at hand from an attempt before, and not among `used`; or a new one.
+    pub(super) fn own_key(
+        &self,
+        role: &Role,
+        held: &[Held],
+        used: &BTreeSet<KeyId>,
+    ) -> Result<Arc<PublicKey>, PublishError> {
+        let gun = self.site.gun().as_str();
+        let kept = held.iter().find(|key| {
+            key.role == role.as_str() && key.gun.as_deref() == Some(gun) && !used.contains(&key.id)
+        });
+        let key = match kept {
+            Some(kept) => self.keys.unlock(&kept.id)?,
+            None => self.new_key(role)?,
+        };
+        Ok(Arc::new(key.public().clone()))
+    }
+
+    /// Makes a key and stores it.
+    pub(super) fn new_key(&self, role: &Role) -> Result<Arc<PrivateKey>, PublishError> {
+        let key = PrivateKey::generate(Algorithm::EcdsaP256);
+        let key = Arc::new(key.map_err(|source| PublishError::Key {
+            role: role.clone(),
+            source,
+        })?);
+        self.keys.keep(&key, role, self.site.gun())?;
+        Ok(key)
+    }
+
+    async fn server_key(&self, role: &Role) -> Result<Arc<PublicKey>, PublishError> {
+        let server = self.site.server();
+        let offered = server.key(self.site.gun(), role, self.deadline()).await;
+        self.accept(role, offered)
+    }
+
+    /// A server's key must be its own: with one of ours it would lend our signature a second meaning.
+    pub(super) fn accept(
+        &self,
+        role: &Role,
+        offered: Result<PublicKey, crate::notary::PushError>,
+    ) -> Result<Arc<PublicKey>, PublishError> {
+        let key = offered.map_err(|source| PublishError::Push {
+            gun: self.site.gun().clone(),
+            source,
+        })?;
+        if self.held()?.contains(&key.canonical()) {
+            return Err(PublishError::OwnKey {
+                server: self.site.server().host().to_string(),
+                role: role.clone(),
+                key: key.canonical(),
+            });
+        }
+        Ok(Arc::new(key))
+    }
+}

@@ -1,0 +1,4 @@
+//! Publishing against a server that validates what it is sent.
+
+mod commands;
+mod edit;
