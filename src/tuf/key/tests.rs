@@ -71,3 +71,35 @@ fn a_pinned_key_is_one_public_key_or_certificate() {
         assert!(pinned_key(&bad).is_err(), "{what}");
     }
 }
+
+#[test]
+fn a_signers_key_is_a_public_key_or_a_certificate_that_is_good_now() {
+    use crate::tuf::{Algorithm, PrivateKey};
+    let now = "2030-01-01T00:00:00Z".parse().unwrap();
+    let later = "2045-01-01T00:00:00Z".parse().unwrap();
+    let key = PrivateKey::generate(Algorithm::EcdsaP256).unwrap();
+    let bare = pem::encode("PUBLIC KEY", &[("role", "alice")], key.public().public());
+    let listed = PublicKey::of_signer(&bare, now).unwrap();
+    assert_eq!((listed.keytype(), listed.id()), ("ecdsa", key.id()));
+    let certified = key
+        .root_certificate(&"registry.example.com/app".parse().unwrap(), now)
+        .unwrap();
+    let certificate = std::str::from_utf8(certified.public()).unwrap();
+    let listed = PublicKey::of_signer(certificate, now).unwrap();
+    assert_eq!((listed.keytype(), listed.canonical()), ("ecdsa-x509", key.id()));
+    assert_eq!(listed.id(), certified.id(), "the certificate is listed as it is");
+    let private = pem::encode("PRIVATE KEY", &[], &key.encode().unwrap());
+    for (label, text, at, error) in [
+        ("expired", certificate, later, KeyError::Certificate),
+        ("a private key", &private, now, KeyError::Pem),
+        ("nothing", "", now, KeyError::Pem),
+        (
+            "not a key",
+            "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+            now,
+            KeyError::Unusable,
+        ),
+    ] {
+        assert_eq!(PublicKey::of_signer(text, at), Err(error), "{label}");
+    }
+}

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use crate::ledger::Ledger;
-use crate::repo::{GUN, NOW};
+use crate::repo::{GUN, Key, NOW, Repo};
 use crate::verify::View;
 
 fn gun() -> Gun {
@@ -616,5 +616,72 @@ proptest! {
                 prop_assert_eq!(digest_of(&verified, &tag), format!("sha256:{}", hex::encode(sha256)));
             }
         }
+    }
+}
+
+#[test]
+fn a_look_to_publish_excuses_expiry_and_broken_delegations_and_nothing_else() {
+    const PAST: &str = "2029-01-01T00:00:00Z";
+    let honest = || {
+        Repo::new()
+            .with_alice(&[("2.0", "two")])
+            .version("targets/alice", 3)
+    };
+    let expired = || {
+        let roles = ["root", "targets", "snapshot", "timestamp", "targets/releases"].into_iter();
+        roles.fold(honest(), |repo, role| repo.expires(role, PAST))
+    };
+    let next = || honest().all_versions(2);
+    let foreign = [Key::p256(99)];
+    let (honest_files, expired_files) = (honest().publish(), expired().publish());
+    for (label, seen, files, want, unsound) in [
+        ("honest", Some(&honest_files), honest_files.clone(), "accepted", 0),
+        ("all expired", None, expired_files, "accepted", 0),
+        (
+            "releases by a foreign key",
+            Some(&honest_files),
+            next()
+                .version("targets/releases", 2)
+                .signed_by("targets/releases", &foreign)
+                .publish(),
+            "accepted",
+            1,
+        ),
+        (
+            "an older delegation",
+            Some(&honest_files),
+            next().version("targets/alice", 2).publish(),
+            "rollback",
+            0,
+        ),
+        (
+            "two contents of one version",
+            Some(&honest_files),
+            honest().tag("3.0", "three").publish(),
+            "equivocation",
+            0,
+        ),
+        (
+            "targets by a foreign key",
+            Some(&honest_files),
+            next().signed_by("targets", &foreign).publish(),
+            "threshold",
+            0,
+        ),
+    ] {
+        let view = View::new().attribution();
+        let mut view = seen.map_or_else(|| view.clone(), |seen| view.clone().having_seen(seen));
+        view.task.purpose = Purpose::Publish;
+        let run = view.run(&files);
+        let found = run
+            .result
+            .as_ref()
+            .map_or_else(countersign::tuf::Error::reason, |_| "accepted");
+        assert_eq!(found, want, "{label}");
+        assert_eq!(
+            run.result.map_or(0, |verified| verified.unsound.len()),
+            unsound,
+            "{label}"
+        );
     }
 }
