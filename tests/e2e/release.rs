@@ -273,13 +273,18 @@ impl Release {
     /// itself.
     pub(crate) fn assert_sound(&self) {
         let account = format!("system:serviceaccount:{NAMESPACE}:countersign");
-        let events = self.cluster.all_audit_events();
-        let new = &events[self.audited.swap(events.len(), Ordering::Relaxed)..];
-        let ours: Vec<_> = new
-            .iter()
-            .filter(|event| event["user"]["username"] == account.as_str())
-            .collect();
-        assert!(!ours.is_empty(), "the webhook asks the API server");
+        let seen = self.audited.load(Ordering::Relaxed);
+        // It asks every few seconds.
+        let (ours, all) = eventually("the webhook asks the API server", IN_FORCE, || {
+            let events = self.cluster.all_audit_events();
+            let all = events.len();
+            let new = events.into_iter().skip(seen);
+            let ours: Vec<_> = new
+                .filter(|event| event["user"]["username"] == account.as_str())
+                .collect();
+            (!ours.is_empty()).then_some((ours, all))
+        });
+        self.audited.store(all, Ordering::Relaxed);
         let refused: Vec<_> = ours
             .iter()
             .filter(|event| event["responseStatus"]["code"] == 403)
