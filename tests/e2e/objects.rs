@@ -47,11 +47,13 @@ pub(crate) fn job(namespace: &str, image: &str) -> Value {
     job
 }
 
-/// A `CronJob` `web` whose hour never comes: 30 February.
+/// A `CronJob` `web` that is due every minute.
 pub(crate) fn cron_job(namespace: &str, image: &str) -> Value {
+    let mut spec = job(namespace, image)["spec"].take();
+    spec["template"]["metadata"] = json!({"labels": {"app": "CronJob"}});
     json!({
         "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "web", "namespace": namespace},
-        "spec": {"schedule": "0 0 30 2 *", "jobTemplate": {"spec": job(namespace, image)["spec"]}},
+        "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": spec}},
     })
 }
 

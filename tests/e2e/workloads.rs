@@ -172,11 +172,11 @@ fn every_kind_of_controller_makes_pods_that_run_what_was_signed() {
     }
     cluster().kubectl_ok(&["delete", "-n", "kinds", "job/web"]);
     cluster().create(&cron_job("kinds", &tag));
-    cluster().kubectl_ok(&["create", "job", "-n", "kinds", "by-hand", "--from=cronjob/web"]);
-    let pod = eventually("a Pod of the cron job's Job", CONTROLLED, || {
-        cluster().pods("kinds", "job-name=by-hand").pop()
+    let pod = eventually("a Pod when the minute is full", 2 * CONTROLLED, || {
+        cluster().pods("kinds", "app=CronJob").pop()
     });
     assert_eq!(image(&pod), format!("{tag}@{digest}"));
+    cluster().kubectl_ok(&["delete", "-n", "kinds", "cronjob/web"]);
 }
 
 #[test]
