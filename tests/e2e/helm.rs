@@ -168,6 +168,10 @@ fn the_tests_of_the_chart_pass() {
     let release = release();
     let printed = release.helm(&["test", NAME, "--timeout=60s"]);
     assert!(printed.contains("Succeeded"), "{printed}");
+    // A Job asks the same after an upgrade, which waits for it.
+    release.upgrade(&json!({"startupCheck": {"enabled": true}}));
+    release.upgrade(&json!({}));
+    release.assert_sound();
 }
 
 #[test]

@@ -127,3 +127,43 @@ name: token
 mountPath: /var/run/secrets/kubernetes.io/serviceaccount
 readOnly: true
 {{- end }}
+
+{{/* A Pod that calls every entry of the registration as the API server does: by the Service's name, with the registered
+authority. */}}
+{{- define "countersign.probePod" -}}
+restartPolicy: Never
+activeDeadlineSeconds: 120
+serviceAccountName: {{ include "countersign.serviceAccountName" . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with include "countersign.imagePullSecrets" . }}
+{{- . | nindent 0 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- toYaml .Values.podSecurityContext | nindent 2 }}
+containers:
+- name: probe
+  image: {{ include "countersign.image" . }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  args: [probe, "--webhook-configuration={{ include "countersign.clusterName" . }}", --wait=1m]
+  resources:
+    requests:
+      cpu: 10m
+      memory: 32Mi
+    limits:
+      memory: 128Mi
+  securityContext:
+    {{- toYaml .Values.securityContext | nindent 4 }}
+  volumeMounts:
+  - {{ include "countersign.tokenMount" . | nindent 4 | trim }}
+volumes:
+- {{ include "countersign.tokenVolume" . | nindent 2 | trim }}
+{{- end }}
