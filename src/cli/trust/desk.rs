@@ -3,6 +3,9 @@
 use std::cell::Cell;
 use std::io::{IsTerminal as _, Write as _};
 
+use clap::Args;
+
+use super::super::key_flags::KeyFlags;
 use super::super::{Status, complain, print};
 use super::keyring::Keys;
 use super::site_flags::{PublishFlags, SiteFlags};
@@ -12,27 +15,32 @@ use crate::review::verdict::printable;
 use crate::telemetry::chain;
 use crate::trust::{Site, Sites};
 
+/// What every command that publishes can be told.
+#[derive(Args, Debug)]
+pub(super) struct DeskFlags {
+    #[command(flatten)]
+    keys: KeyFlags,
+    #[command(flatten)]
+    pub(super) publishing: PublishFlags,
+    #[command(flatten)]
+    pub(super) site: SiteFlags,
+}
+
 /// Where publishing commands work.
 pub(super) struct Desk<'a> {
     sites: Sites,
     keys: Keys,
-    site: &'a SiteFlags,
-    publishing: &'a PublishFlags,
+    flags: &'a DeskFlags,
     force: bool,
 }
 
 impl<'a> Desk<'a> {
-    pub(super) fn new(
-        site: &'a SiteFlags,
-        publishing: &'a PublishFlags,
-        keys: Keys,
-        force: bool,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn new(flags: &'a DeskFlags, force: bool) -> anyhow::Result<Self> {
+        let keys = Keys::new(&flags.keys)?;
         Ok(Self {
-            sites: site.sites()?,
+            sites: flags.site.sites()?,
             keys,
-            site,
-            publishing,
+            flags,
             force,
         })
     }
@@ -54,7 +62,7 @@ impl<'a> Desk<'a> {
             let publisher = Publisher::new(
                 &site,
                 &self.keys,
-                self.site.options(self.publishing, self.force),
+                self.flags.site.options(&self.flags.publishing, self.force),
                 &progress,
             );
             let outcome = runtime.block_on(work(&publisher, gun));
@@ -75,7 +83,7 @@ impl<'a> Desk<'a> {
             complain(&format!("warning: {}", printable(warning, usize::MAX)));
         }
         let gun = &report.gun;
-        let dry = self.publishing.effect() == Effect::DryRun;
+        let dry = self.flags.publishing.effect() == Effect::DryRun;
         let files: Vec<_> = report
             .written
             .iter()

@@ -4,12 +4,9 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 
 use super::super::Status;
-use super::super::key_flags::KeyFlags;
-use super::desk::Desk;
+use super::desk::{Desk, DeskFlags};
 use super::image::repository;
 use super::initial_flags::InitialFlags;
-use super::keyring::Keys;
-use super::site_flags::{PublishFlags, SiteFlags};
 use crate::publish::{Report, Rotation, Witness as How};
 use crate::reference::Gun;
 use crate::tuf::{KeyId, Role};
@@ -23,16 +20,12 @@ pub(super) struct Init {
     #[command(flatten)]
     initial: InitialFlags,
     #[command(flatten)]
-    keys: KeyFlags,
-    #[command(flatten)]
-    publishing: PublishFlags,
-    #[command(flatten)]
-    site: SiteFlags,
+    desk: DeskFlags,
 }
 
 pub(super) fn init(args: &Init) -> anyhow::Result<Status> {
     let guns = repositories(&args.repositories)?;
-    let desk = Desk::new(&args.site, &args.publishing, Keys::new(&args.keys)?, false)?;
+    let desk = Desk::new(&args.desk, false)?;
     let initial = args.initial.initial();
     desk.each(&guns, &async |publisher, _| publisher.init(&initial, &[]).await)
 }
@@ -65,11 +58,7 @@ pub(super) struct Rotate {
     #[arg(long, env = "COUNTERSIGN_SERVER_MANAGED")]
     server_managed: bool,
     #[command(flatten)]
-    keys: KeyFlags,
-    #[command(flatten)]
-    publishing: PublishFlags,
-    #[command(flatten)]
-    site: SiteFlags,
+    desk: DeskFlags,
 }
 
 /// A role whose keys root lists.
@@ -105,7 +94,7 @@ impl Rotate {
 pub(super) fn rotate(args: &Rotate) -> anyhow::Result<Status> {
     let rotation = args.rotation()?;
     let guns = repositories(&args.repositories)?;
-    let desk = Desk::new(&args.site, &args.publishing, Keys::new(&args.keys)?, false)?;
+    let desk = Desk::new(&args.desk, false)?;
     desk.each(&guns, &async |publisher, _| publisher.rotate(rotation).await)
 }
 
@@ -124,11 +113,7 @@ pub(super) struct Witness {
     #[arg(long, env = "COUNTERSIGN_EMPTY")]
     empty: bool,
     #[command(flatten)]
-    keys: KeyFlags,
-    #[command(flatten)]
-    publishing: PublishFlags,
-    #[command(flatten)]
-    site: SiteFlags,
+    desk: DeskFlags,
 }
 
 pub(super) fn witness(args: &Witness) -> anyhow::Result<Status> {
@@ -138,7 +123,7 @@ pub(super) fn witness(args: &Witness) -> anyhow::Result<Status> {
         (_, true) => How::Empty,
         (false, false) => How::Renew,
     };
-    let desk = Desk::new(&args.site, &args.publishing, Keys::new(&args.keys)?, false)?;
+    let desk = Desk::new(&args.desk, false)?;
     desk.each([&gun], &async |publisher, _| {
         publisher.witness(&args.roles, how).await
     })
@@ -154,22 +139,18 @@ pub(super) struct Delete {
     #[arg(long, env = "COUNTERSIGN_YES")]
     yes: bool,
     #[command(flatten)]
-    keys: KeyFlags,
-    #[command(flatten)]
-    publishing: PublishFlags,
-    #[command(flatten)]
-    site: SiteFlags,
+    desk: DeskFlags,
 }
 
 pub(super) fn delete(args: &Delete) -> anyhow::Result<Status> {
     let guns = repositories(&args.repositories)?;
-    if !args.yes && args.publishing.effect() == crate::publish::Effect::Publish {
+    if !args.yes && args.desk.publishing.effect() == crate::publish::Effect::Publish {
         bail!(
             "this deletes every signature of {}, and nothing brings them back: say --yes",
             listed(&guns)
         );
     }
-    let desk = Desk::new(&args.site, &args.publishing, Keys::new(&args.keys)?, false)?;
+    let desk = Desk::new(&args.desk, false)?;
     desk.each(&guns, &async |publisher, gun| {
         publisher.delete().await.map(|()| Report::deleted(gun.clone()))
     })

@@ -6,13 +6,10 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use tokio::time::Instant;
 
-use super::super::key_flags::KeyFlags;
 use super::super::{Status, complain};
-use super::desk::Desk;
+use super::desk::{Desk, DeskFlags};
 use super::image::{Tagged, by_repository, either, tagged};
 use super::initial_flags::InitialFlags;
-use super::keyring::Keys;
-use super::site_flags::{PublishFlags, SiteFlags};
 use crate::fetch::{Helpers, Login};
 use crate::publish::Signing;
 use crate::reference::{Digest, Gun, Tag};
@@ -35,11 +32,7 @@ pub(super) struct Sign {
     #[command(flatten)]
     initial: InitialFlags,
     #[command(flatten)]
-    keys: KeyFlags,
-    #[command(flatten)]
-    publishing: PublishFlags,
-    #[command(flatten)]
-    site: SiteFlags,
+    desk: DeskFlags,
 }
 
 /// Arguments of `trust revoke`.
@@ -52,11 +45,7 @@ pub(super) struct Revoke {
     #[arg(long, env = "COUNTERSIGN_ALL_TAGS")]
     all_tags: bool,
     #[command(flatten)]
-    keys: KeyFlags,
-    #[command(flatten)]
-    publishing: PublishFlags,
-    #[command(flatten)]
-    site: SiteFlags,
+    desk: DeskFlags,
 }
 
 pub(super) fn sign(args: &Sign) -> anyhow::Result<Status> {
@@ -80,7 +69,7 @@ pub(super) fn sign(args: &Sign) -> anyhow::Result<Status> {
     };
     let grouped = by_repository(images);
     let guns: Vec<_> = grouped.iter().map(|(gun, _)| gun).collect();
-    let desk = Desk::new(&args.site, &args.publishing, Keys::new(&args.keys)?, false)?;
+    let desk = Desk::new(&args.desk, false)?;
     let initial = args.initial.initial();
     desk.each(guns, &async |publisher, gun| {
         let tags = wanted.get(gun).map_or(&[][..], Vec::as_slice);
@@ -104,7 +93,7 @@ fn resolve(args: &Sign, images: &[Tagged]) -> Result<HashMap<Gun, Vec<Signing>>,
             }
         } else {
             let config = registry_config(args).map_err(Err)?;
-            let found = runtime.block_on(manifest(image, &config, args.site.timeout()));
+            let found = runtime.block_on(manifest(image, &config, args.desk.site.timeout()));
             found.map_err(|error| Ok(refuse(&error)))?
         };
         let signing = signing(image, &manifest).map_err(Err)?;
@@ -122,12 +111,12 @@ fn resolve(args: &Sign, images: &[Tagged]) -> Result<HashMap<Gun, Vec<Signing>>,
 }
 
 fn registry_config(args: &Sign) -> anyhow::Result<Config> {
-    let login = args.site.login()?.map(|path| Login::File {
+    let login = args.desk.site.login()?.map(|path| Login::File {
         path,
         helpers: Helpers::Run,
     });
     Ok(Config {
-        ca_pem: args.site.authorities()?,
+        ca_pem: args.desk.site.authorities()?,
         identity: None,
         login: login.unwrap_or(Login::Anonymous),
     })
@@ -199,7 +188,7 @@ pub(super) fn revoke(args: &Revoke) -> anyhow::Result<Status> {
         }
     }
     let guns: Vec<_> = wanted.iter().map(|(gun, _)| gun).collect();
-    let desk = Desk::new(&args.site, &args.publishing, Keys::new(&args.keys)?, false)?;
+    let desk = Desk::new(&args.desk, false)?;
     desk.each(guns, &async |publisher, gun| {
         let tags = wanted.iter().find(|(other, _)| other == gun);
         let tags = tags.map(|(_, tags)| tags.as_slice()).filter(|_| !args.all_tags);

@@ -6,14 +6,12 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
-use super::super::key_flags::KeyFlags;
 use super::super::{Status, print};
-use super::desk::Desk;
+use super::desk::{Desk, DeskFlags};
 use super::image::repository;
 use super::initial_flags::InitialFlags;
 use super::inspect::show;
-use super::keyring::Keys;
-use super::site_flags::{PublishFlags, SiteFlags, read};
+use super::site_flags::{SiteFlags, read};
 use crate::clock;
 use crate::publish::PublishError;
 use crate::tuf::edit::{Published, SignerState};
@@ -52,11 +50,7 @@ pub(super) struct Add {
     #[command(flatten)]
     initial: InitialFlags,
     #[command(flatten)]
-    keys: KeyFlags,
-    #[command(flatten)]
-    publishing: PublishFlags,
-    #[command(flatten)]
-    site: SiteFlags,
+    desk: DeskFlags,
 }
 
 #[derive(Args, Debug)]
@@ -70,11 +64,7 @@ pub(super) struct Remove {
     #[arg(long, env = "COUNTERSIGN_FORCE")]
     force: bool,
     #[command(flatten)]
-    keys: KeyFlags,
-    #[command(flatten)]
-    publishing: PublishFlags,
-    #[command(flatten)]
-    site: SiteFlags,
+    desk: DeskFlags,
 }
 
 #[derive(Args, Debug)]
@@ -112,7 +102,7 @@ fn add(args: &Add) -> anyhow::Result<Status> {
         .iter()
         .map(|text| repository(text))
         .collect::<Result<Vec<_>, _>>()?;
-    let desk = Desk::new(&args.site, &args.publishing, Keys::new(&args.keys)?, false)?;
+    let desk = Desk::new(&args.desk, false)?;
     desk.each(&guns, &async |publisher, _| {
         publisher.add_signer(&name, &keys, &paths, &initial).await
     })
@@ -125,7 +115,7 @@ fn remove(args: &Remove) -> anyhow::Result<Status> {
         .iter()
         .map(|text| repository(text))
         .collect::<Result<Vec<_>, _>>()?;
-    let desk = Desk::new(&args.site, &args.publishing, Keys::new(&args.keys)?, args.force)?;
+    let desk = Desk::new(&args.desk, args.force)?;
     desk.each(&guns, &async |publisher, _| publisher.remove_signer(&name).await)
 }
 
