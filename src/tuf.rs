@@ -42,7 +42,7 @@ pub mod canonical;
 mod certificate;
 pub mod edit;
 
-pub use certificate::{Bundle, Certificate, CertificateError};
+pub use certificate::{Bundle, Certificate, CertificateError, certificate_pem};
 pub use collection::{Collection, Conditions, RequiredSigner, Resolution, Unsigned};
 pub use decode::FormatError;
 pub use error::Error;

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use base64::Engine as _;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -21,6 +20,7 @@ use zeroize::Zeroizing;
 
 use super::ready::Life;
 use super::tls::{self, TlsError};
+use crate::tuf::certificate_pem;
 
 /// A certificate that signs, and its key if we have it: old authorities stay known after they stopped signing.
 #[derive(Debug)]
@@ -101,17 +101,7 @@ impl Authority {
 
     /// Its certificate as it is written.
     pub(super) fn pem(&self) -> String {
-        let text = base64::engine::general_purpose::STANDARD.encode(&self.certificate);
-        let mut out = String::from("-----BEGIN CERTIFICATE-----\n");
-        let mut rest = text.as_str();
-        while !rest.is_empty() {
-            let (line, after) = rest.split_at(rest.len().min(PEM_WIDTH));
-            out.push_str(line);
-            out.push('\n');
-            rest = after;
-        }
-        out.push_str("-----END CERTIFICATE-----\n");
-        out
+        certificate_pem(&self.certificate)
     }
 
     /// Its key as it is written, if there is one.
@@ -290,5 +280,3 @@ const ANNOUNCED: Duration = Duration::from_secs(24 * 3600);
 const BACKDATED: Duration = Duration::from_secs(5 * 60);
 /// One clock five minutes ahead, another five behind.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(10 * 60);
-/// RFC 7468.
-const PEM_WIDTH: usize = 64;

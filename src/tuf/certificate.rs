@@ -215,3 +215,8 @@ pub enum CertificateError {
     #[error("not PEM certificates with one leaf first and authorities after it")]
     Malformed,
 }
+
+/// A certificate as it is written in files.
+pub fn certificate_pem(der: &[u8]) -> String {
+    pem::encode("CERTIFICATE", &[], der).as_str().to_owned()
+}

@@ -12,8 +12,8 @@ use rcgen::{
 };
 
 use super::super::asn1;
+use super::super::certificate::certificate_pem;
 use super::super::key::PublicKey;
-use super::super::pem;
 use super::{Curve, Pair, PrivateKey, PrivateKeyError};
 use crate::reference::Gun;
 
@@ -39,8 +39,8 @@ impl PrivateKey {
         let certificate = parameters
             .self_signed(&signer)
             .map_err(|_| PrivateKeyError::Refused)?;
-        let pem = pem::encode("CERTIFICATE", &[], certificate.der());
-        Ok(PublicKey::new(signer.keytype, pem.as_bytes().to_vec()))
+        let pem = certificate_pem(certificate.der());
+        Ok(PublicKey::new(signer.keytype, pem.into_bytes()))
     }
 }
 
