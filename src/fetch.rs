@@ -42,6 +42,7 @@ pub use flight::Flights;
 pub use guard::Origin;
 pub use login::{Helpers, Login, MOST as MOST_LOGINS};
 pub use request::{Ask, Redirects, Request, basic, bearer};
+pub(crate) use retry::random;
 pub use session::Session;
 pub use token::{Token, TokenRequest, read_token, realm_url};
 
@@ -207,7 +208,7 @@ impl Client {
         let mut attempt = 0;
         loop {
             let outcome = self.follow(&request, deadline).await;
-            let pause = retry::pause(&request, &outcome, attempt, retry::random());
+            let pause = retry::pause(&request, &outcome, attempt, random());
             match pause {
                 Some(pause) if Instant::now() + pause < deadline => sleep(pause).await,
                 Some(_) | None => return outcome,

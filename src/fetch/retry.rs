@@ -44,7 +44,7 @@ pub(super) fn after(response: &Response) -> Option<Duration> {
 }
 
 /// Two bytes from the crypto provider; the middle if it fails, for nothing secret depends on them.
-pub(super) fn random() -> u16 {
+pub(crate) fn random() -> u16 {
     let mut bytes = [0; 2];
     aws_lc_rs::rand::fill(&mut bytes).map_or(u16::MAX / 2, |()| u16::from_ne_bytes(bytes))
 }

@@ -21,6 +21,7 @@ use super::rotation::{Change, Keyring, View, read_certificates};
 use super::self_signed::Current;
 use super::tls::{self, TlsError};
 use crate::cluster::{CertificateStore, CertificateStoreError, Configuration, ConfigurationKind};
+use crate::fetch::random;
 use crate::telemetry::{Metrics, chain};
 
 /// What one replica knows and serves.
@@ -344,11 +345,6 @@ pub(super) fn pause(lifetimes: &Lifetimes) -> Duration {
 /// `now` as it was at `began`, brought up to date.
 fn later(now: Timestamp, began: Instant) -> Timestamp {
     now.checked_add(began.elapsed()).unwrap_or(Timestamp::MAX)
-}
-
-fn random() -> u16 {
-    let mut bytes = [0; 2];
-    aws_lc_rs::rand::fill(&mut bytes).map_or(u16::MAX / 2, |()| u16::from_ne_bytes(bytes))
 }
 
 const SETTLE: Duration = Duration::from_secs(60);
