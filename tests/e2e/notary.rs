@@ -127,14 +127,11 @@ impl Publisher {
             .as_str()
             .unwrap();
         let certificate = BASE64_STANDARD.decode(certificate).unwrap();
-        let file = self.folder.join("root-certificate.pem");
-        fs::write(&file, certificate).unwrap();
+        let file = process::write(&format!("root-keys/{}-certificate.pem", self.gun), certificate);
         let pem = run(Command::new("openssl")
             .args(["x509", "-noout", "-pubkey", "-in"])
             .arg(&file));
-        let file = self.folder.join("root-key.pem");
-        fs::write(&file, pem).unwrap();
-        file
+        process::write(&format!("root-keys/{}.pem", self.gun), pem)
     }
 
     /// Root as the client has it: in its cache, which every command but the publishing ones brings up to date.

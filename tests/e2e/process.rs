@@ -192,11 +192,14 @@ pub(crate) fn new_folder(name: &str) -> PathBuf {
     path
 }
 
-/// Writes a file of this run.
+/// Writes a file of this run, at once: stories that share a file write the same into it while others read it.
 pub(crate) fn write(name: &str, content: impl AsRef<[u8]>) -> PathBuf {
     let path = folder().join(name);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(&path, content).unwrap();
+    let parent = path.parent().unwrap();
+    fs::create_dir_all(parent).unwrap();
+    let mut file = tempfile::NamedTempFile::new_in(parent).unwrap();
+    file.write_all(content.as_ref()).unwrap();
+    file.persist(&path).unwrap();
     path
 }
 
