@@ -14,8 +14,8 @@
 //! | 2, I/O | [`fetch`] |
 //! | 3, I/O | [`notary`], [`registry`], [`store`], [`keystore`], [`policy_files`], [`cluster`] |
 //! | 4 | [`trust`]: one image in, a pinned digest or a refusal out |
-//! | 5 | [`admission`]: the pipeline above on one screen; [`publish`]: the other way, from a wish to signed files |
-//! | 6 | [`serve`], [`cli`] |
+//! | 5 | [`admission`]: the pipeline above on one screen; [`publish`]: the other way, from a wish to signed files; [`trustserver`]: where they are kept |
+//! | 6 | [`serve`]; [`sandbox`]: all of it in one process; [`cli`] |
 //! | beside | [`clock`], [`telemetry`] |
 
 pub mod admission;
@@ -32,8 +32,10 @@ pub mod publish;
 pub mod reference;
 pub mod registry;
 pub mod review;
+pub mod sandbox;
 pub mod serve;
 pub mod store;
 pub mod telemetry;
 pub mod trust;
+pub mod trustserver;
 pub mod tuf;

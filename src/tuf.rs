@@ -41,6 +41,7 @@ mod update;
 pub mod canonical;
 mod certificate;
 pub mod edit;
+pub mod hosted;
 
 pub use certificate::{Bundle, Certificate, CertificateError, certificate_pem};
 pub use collection::{Collection, Conditions, RequiredSigner, Resolution, Unsigned};

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Module → its layer. A module may name modules of lower layers only.
-const LAYERS: [(&str, u8); 17] = [
+const LAYERS: [(&str, u8); 19] = [
     ("reference", 0),
     ("tuf", 1),
     ("policy", 1),
@@ -21,8 +21,10 @@ const LAYERS: [(&str, u8); 17] = [
     ("trust", 4),
     ("admission", 5),
     ("publish", 5),
+    ("trustserver", 5),
     ("serve", 6),
-    ("cli", 7),
+    ("sandbox", 7),
+    ("cli", 8),
 ];
 /// Modules beside the table, and the lowest layer that may name them.
 const BESIDE: [(&str, u8); 2] = [("telemetry", 4), ("clock", 4)];

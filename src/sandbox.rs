@@ -1,0 +1,1 @@
+//! All of content trust in one process, to be tried out.

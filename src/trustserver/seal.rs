@@ -1,0 +1,1 @@
+//! Server-held keys at rest: sealed under a data key, which is sealed under the operator's key.

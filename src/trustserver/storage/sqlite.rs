@@ -1,0 +1,1 @@
+//! One file beside the server: SQLite.
