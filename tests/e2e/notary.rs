@@ -26,10 +26,15 @@ impl Publisher {
     /// Keys and configuration only; [`Self::init`] makes the repository. Publishers that share a `keyring` share
     /// their root key.
     pub(crate) fn new(server: &TrustServer, keyring: &str, gun: &str) -> Self {
+        Self::at(&server.url(), keyring, gun)
+    }
+
+    /// Towards the trust server at this URL, whatever it is.
+    pub(crate) fn at(server: &str, keyring: &str, gun: &str) -> Self {
         let folder = process::new_folder(&format!("notary/{keyring}"));
         let config = json!({
             "trust_dir": folder,
-            "remote_server": {"url": server.url(), "root_ca": pki::authority()},
+            "remote_server": {"url": server, "root_ca": pki::authority()},
         });
         let config = process::write(&format!("notary/{keyring}.json"), config.to_string());
         Self {
