@@ -8,7 +8,8 @@ use crate::docker_engine::Docker;
 use crate::hand::Ended;
 use crate::notary::SignerKey;
 use crate::process::{self, run};
-use crate::world::trust;
+use crate::trust_server::{Build, TrustServer};
+use crate::world::{our_server, trust};
 
 /// A repository and the person who publishes to it with both programs.
 struct Desk {
@@ -232,10 +233,30 @@ fn docker_makes_a_signer_of_the_login(server: &str, name: &str) {
     assert!(desk.pulls("2.0", &two));
 }
 
+/// Each story at our server, and at one of the reference's of its own, which dies of concurrent map writes when many
+/// ask at once.
+fn at_either_server(name: &str, story: fn(&str, &str)) {
+    story(&our_server().url(), &format!("ours-{name}"));
+    let reference = TrustServer::start(
+        &format!("docker-{name}"),
+        Build::Durable,
+        Some(&trust().signer),
+        None,
+    );
+    story(&reference.url(), &format!("theirs-{name}"));
+}
+
 #[test]
-fn docker_and_we_share_repositories_at_the_reference_server() {
-    let url = trust().team.server.url();
-    continues_what_docker_made(&url, "theirs-continued");
-    docker_continues_what_we_made(&url, "theirs-made-by-us");
-    docker_makes_a_signer_of_the_login(&url, "theirs-login");
+fn what_docker_made_we_continue_and_docker_reads_it() {
+    at_either_server("continued", continues_what_docker_made);
+}
+
+#[test]
+fn what_we_made_docker_continues() {
+    at_either_server("made-by-us", docker_continues_what_we_made);
+}
+
+#[test]
+fn docker_makes_a_signer_of_the_login_whose_key_we_use() {
+    at_either_server("login", docker_makes_a_signer_of_the_login);
 }

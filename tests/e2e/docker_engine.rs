@@ -159,12 +159,10 @@ impl Docker {
         serde_json::from_str::<Value>(&said).unwrap_or_else(|error| panic!("{error}: {said}"))[0].take()
     }
 
-    /// Our program with nothing but docker's environment, configuration and key store, and the authority, which
-    /// docker takes from a folder that we do not read.
+    /// Our program with nothing but docker's environment, configuration and key store.
     pub(crate) fn countersign(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-        command.args(arguments).env("COUNTERSIGN_CA", pki::authority());
-        self.trusting(&mut command);
+        self.trusting(command.args(arguments));
         command
     }
 

@@ -137,7 +137,7 @@ fn signers_and_rotations_of_the_reference_are_continued_by_us() {
     hand.does(&["sign", &image]);
     let two = trust.release(&notary, "2.0", "theirs", Some("targets/alice,targets/releases"));
     for role in ["targets", "root"] {
-        notary.rotate(role);
+        notary.rotate(role, &[]);
     }
     let (image, three) = push(&gun, "3.0", "ours after their rotation");
     hand.does(&["sign", &image]);
