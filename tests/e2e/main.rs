@@ -31,6 +31,7 @@ mod release;
 mod remote;
 mod token;
 mod trust_server;
+mod upload;
 mod webhook;
 mod world;
 
@@ -47,6 +48,7 @@ mod guard;
 mod helm;
 mod interop;
 mod keys;
+mod kills;
 mod logins;
 mod neighbours;
 mod nodes;
