@@ -354,9 +354,9 @@ fn every_operation_of_either_client_at_either_server_is_seen_by_the_other() {
     let reference = |name| TrustServer::start(name, Build::Durable, Some(&trust().signer), None);
     let references = ["interop-1", "interop-2"].map(reference);
     let columns = [
-        (Client::Countersign, OURS, references[0].url()),
-        (Client::Notary, OURS, references[0].url()),
-        (Client::Countersign, REFERENCE, references[0].url()),
+        (Client::Countersign, OURS, our_server().url()),
+        (Client::Notary, OURS, our_server().url()),
+        (Client::Countersign, REFERENCE, our_server().url()),
         (Client::Notary, REFERENCE, references[1].url()),
     ];
     let filled: Vec<Vec<_>> = thread::scope(|scope| {

@@ -32,14 +32,19 @@ impl Publisher {
     /// Towards the trust server at this URL, whatever it is.
     pub(crate) fn at(server: &str, keyring: &str, gun: &str) -> Self {
         let folder = process::new_folder(&format!("notary/{keyring}"));
+        Self::with_keys_of(server, keyring, gun, &folder)
+    }
+
+    /// With the key store of somebody else, which may be one of ours.
+    pub(crate) fn with_keys_of(server: &str, name: &str, gun: &str, folder: &Path) -> Self {
         let config = json!({
             "trust_dir": folder,
             "remote_server": {"url": server, "root_ca": pki::authority()},
         });
-        let config = process::write(&format!("notary/{keyring}.json"), config.to_string());
+        let config = process::write(&format!("notary/{name}.json"), config.to_string());
         Self {
             gun: gun.to_owned(),
-            folder,
+            folder: folder.to_owned(),
             config,
         }
     }
@@ -113,8 +118,7 @@ impl Publisher {
     /// As `docker trust signer remove`.
     pub(crate) fn remove_signer(&self, signer: &SignerKey) {
         let own = format!("targets/{}", signer.name);
-        let public = std::fs::read_to_string(&signer.public).unwrap();
-        let id = countersign::tuf::pinned_key(&public).unwrap().to_string();
+        let id = signer.id();
         self.does(&["delegation", "remove", &self.gun, "targets/releases", &id, "-y"]);
         self.does(&["delegation", "remove", &self.gun, &own, "-y"]);
         self.publish();
@@ -181,7 +185,9 @@ impl Publisher {
             .env("NOTARY_TARGETS_PASSPHRASE", "passphrase of targets")
             .env("NOTARY_SNAPSHOT_PASSPHRASE", "passphrase of snapshot")
             .env("NOTARY_DELEGATION_PASSPHRASE", "passphrase of delegations")
-            .env("NOTARY_AUTH", token::login());
+            .env("NOTARY_AUTH", token::login())
+            // Go writes times as they are where it runs; not every place is at Greenwich.
+            .env("TZ", "Asia/Kolkata");
         command
     }
 }
@@ -211,5 +217,11 @@ impl SignerKey {
             public,
             private,
         }
+    }
+
+    /// The id of the key, in any role.
+    pub(crate) fn id(&self) -> String {
+        let public = fs::read_to_string(&self.public).unwrap();
+        countersign::tuf::pinned_key(&public).unwrap().to_string()
     }
 }

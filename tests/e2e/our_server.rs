@@ -1,10 +1,11 @@
 //! Our trust server, as its operator runs it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use crate::balancer::Backend;
 use crate::pki;
 use crate::process::{self, Process, output};
 
@@ -68,6 +69,14 @@ impl OurServer {
 
     pub(crate) fn url(&self) -> String {
         format!("https://localhost:{}", self.port)
+    }
+
+    /// As a replica behind a balancer.
+    pub(crate) fn backend(&self) -> Backend {
+        Backend {
+            port: self.port,
+            admin_port: self.admin_port,
+        }
     }
 
     /// As a crash, or a node that goes away: nothing is said to anybody.

@@ -53,8 +53,11 @@ impl Pen {
         let sha256 = BASE64_STANDARD.encode(digest);
         signed["targets"][tag] = json!({"hashes": {"sha256": sha256}, "length": 1000});
         // Names and numbers are plain, so what serde_json writes, in the order of keys, is canonical.
-        let signature = self.key.sign(signed.to_string().as_bytes()).unwrap();
+        let signed = signed.to_string();
+        let signature = self.key.sign(signed.as_bytes()).unwrap();
         file["signatures"][0]["sig"] = json!(BASE64_STANDARD.encode(signature));
+        // The order of these two is fixed (§3.2): a server hashes what it would have written.
+        let file = format!(r#"{{"signed":{signed},"signatures":{}}}"#, file["signatures"]);
         let body = format!(
             "--b\r\ncontent-disposition: form-data; name=\"files\"; filename=\"targets\"\r\n\
              content-type: application/octet-stream\r\n\r\n{file}\r\n--b--\r\n"
