@@ -356,7 +356,7 @@ fn every_operation_of_either_client_at_either_server_is_seen_by_the_other() {
     let columns = [
         (Client::Countersign, OURS, our_server().url()),
         (Client::Notary, OURS, our_server().url()),
-        (Client::Countersign, REFERENCE, our_server().url()),
+        (Client::Countersign, REFERENCE, references[0].url()),
         (Client::Notary, REFERENCE, references[1].url()),
     ];
     let filled: Vec<Vec<_>> = thread::scope(|scope| {
