@@ -1,47 +1,40 @@
 //! `countersign server`.
 
+mod access_flags;
 mod database_flags;
+mod signing_flags;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use anyhow::Context as _;
+use clap::Args as ClapArgs;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info};
 
+use self::access_flags::AccessFlags;
 use self::database_flags::{DatabaseFlags, Place};
+use self::signing_flags::SigningFlags;
+use super::Status;
 use super::log_flags::LogFlags;
 use super::tls_flags::TlsFlags;
-use super::{Status, duration};
-use crate::clock;
 use crate::serve::{self, Clients, Config, Ready, ServeError, Stop};
 use crate::telemetry::Metrics;
-use crate::trustserver::access::Doors;
-use crate::trustserver::audit::Audit;
 use crate::trustserver::seal::Sealer;
-use crate::trustserver::service::{Options, TrustServer};
+use crate::trustserver::service::TrustServer;
 use crate::trustserver::storage::Storage;
 use crate::trustserver::storage::postgres::Postgres;
 use crate::trustserver::storage::sqlite::Sqlite;
-use crate::tuf::Algorithm;
 
 /// Arguments of `server`.
 #[derive(ClapArgs, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
-    #[command(subcommand)]
-    command: Option<Command>,
     #[command(flatten)]
     serve: Serve,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
 }
 
 /// Arguments of serving.
@@ -71,11 +64,80 @@ struct Serve {
     #[arg(
         long,
         value_name = "BYTES",
-        default_value_t = MAX_UPLOAD,
+        default_value_t = 16 << 20,
         env = "COUNTERSIGN_MAX_UPLOAD",
         help_heading = "Serving"
     )]
     max_upload: usize,
     #[command(flatten)]
     logs: LogFlags,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
+    let args = &args.serve;
+    args.logs.install()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match args.database.place()? {
+            Place::Folder(folder) => {
+                let storage = Sqlite::open(&folder).await?;
+                if let Some(regression) = storage.regressed() {
+                    error!(
+                        error = %regression,
+                        "the database is older than what this server has served: clients that saw more will refuse it"
+                    );
+                }
+                serve(args, storage).await
+            }
+            Place::Url { url, options } => serve(args, Postgres::open(&url, options).await?).await,
+        }
+    })
+}
+
+impl Serve {
+    fn config(&self) -> anyhow::Result<Config> {
+        let certificate = self
+            .tls
+            .certificate()
+            .context("no certificate to serve with: give --tls-cert and --tls-key, or --self-signed-dir")?;
+        let mut config = Config::new(certificate);
+        self.tls.apply(&mut config);
+        config.listen = self.listen;
+        config.limits.body = self.max_upload;
+        config.tls.clients = self.client_ca.clone().map(Clients::optional);
+        Ok(config)
+    }
+}
+
+/// Runs the server and what belongs to it. A part that ends takes the process with it.
+async fn serve<S: Storage>(args: &Serve, storage: S) -> anyhow::Result<Status> {
+    let sealer = Sealer::open(&storage, &args.database.operator_key()?).await?;
+    let (metrics, ready) = (Arc::new(Metrics::default()), Ready::default());
+    let gatekeeper = Arc::new(args.access.gatekeeper()?);
+    let config = args.config()?;
+    let server = TrustServer::new(
+        storage,
+        sealer,
+        Arc::clone(&gatekeeper),
+        args.access.audit()?,
+        args.signing.options(),
+        Arc::clone(&metrics),
+    );
+    info!(version = env!("CARGO_PKG_VERSION"), listen = %config.listen, "starting");
+    let (tasks, ending) = (TaskTracker::new(), CancellationToken::new());
+    let stop = Stop::on_signals(&tasks).context("cannot listen for signals")?;
+    let (bound, _unheard) = oneshot::channel();
+    let keeping = tasks.spawn(server.clone().keep(ready.clone(), ending.clone()));
+    let answering = server.clone();
+    let answer = move |call| {
+        let server = answering.clone();
+        async move { server.answer(call).await }
+    };
+    let outcome = tokio::select! {
+        outcome = serve::run_trust_server(config, answer, ready, metrics, stop, bound) => outcome,
+        ended = keeping => Err(ServeError::Task(ended.err())),
+        _never = gatekeeper.keep_fresh() => Err(ServeError::Task(None)),
+    };
+    ending.cancel();
+    outcome.map(|()| Status::Success).map_err(anyhow::Error::from)
 }

@@ -1,12 +1,16 @@
 //! Where a trust server keeps what it has, and what its keys are sealed with.
 
+use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use secrecy::SecretString;
+use url::Url;
+use zeroize::Zeroizing;
 
 use crate::trustserver::seal::OperatorKey;
+use crate::trustserver::storage::postgres;
 
 /// The database, and the key of its keys.
 #[derive(Args, Debug)]
@@ -62,7 +66,54 @@ pub(super) enum Place {
     Url {
         /// With the password.
         url: SecretString,
-        /// Authorities besides the system's.
-        authorities: Option<PathBuf>,
+        /// How to get there.
+        options: postgres::Options,
     },
 }
+
+impl DatabaseFlags {
+    /// Where the database is.
+    pub(super) fn place(&self) -> anyhow::Result<Place> {
+        match (&self.data, &self.database) {
+            (Some(folder), None) => Ok(Place::Folder(folder.clone())),
+            (None, Some(url)) => Ok(Place::Url {
+                url: self.with_password(url)?,
+                options: postgres::Options {
+                    authorities: self.database_ca.clone(),
+                    ..postgres::Options::default()
+                },
+            }),
+            _ => bail!("no database: give --data for a folder of our own, or --database for PostgreSQL"),
+        }
+    }
+
+    fn with_password(&self, url: &str) -> anyhow::Result<SecretString> {
+        let Some(file) = &self.database_password_file else {
+            return Ok(url.into());
+        };
+        let name = || file.display().to_string();
+        let password = Zeroizing::new(fs::read_to_string(file).with_context(name)?);
+        let mut url = Url::parse(url).context("--database is no URL")?;
+        let taken = url.set_password(Some(password.trim_end_matches(['\r', '\n'])));
+        taken.map_err(|()| anyhow!("--database names no server that a password could be for"))?;
+        Ok(String::from(url).into())
+    }
+
+    /// What keys are sealed with. A folder that nobody else can write to is where one may be made.
+    pub(super) fn operator_key(&self) -> anyhow::Result<OperatorKey> {
+        let variable = std::env::var(SEALING_KEY).ok().map(SecretString::from);
+        match (&self.sealing_key_file, &self.sealing_command, variable) {
+            (Some(file), None, None) if self.data.is_some() => Ok(OperatorKey::file_or_new(file)?),
+            (Some(file), None, None) => Ok(OperatorKey::file(file)?),
+            (None, Some(program), None) => Ok(OperatorKey::command(program.clone())),
+            (None, None, Some(key)) => Ok(OperatorKey::text(&key)?),
+            (None, None, None) => bail!(
+                "nothing to seal the server's keys with: give --sealing-key-file or --sealing-command, or set {SEALING_KEY}"
+            ),
+            _ => bail!("keys are sealed with one key: of --sealing-key-file, --sealing-command and {SEALING_KEY} give one"),
+        }
+    }
+}
+
+/// The key itself, which no flag may hold.
+const SEALING_KEY: &str = "COUNTERSIGN_SEALING_KEY";

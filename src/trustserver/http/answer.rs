@@ -144,8 +144,8 @@ fn date(at: Timestamp) -> Option<HeaderValue> {
     HeaderValue::from_str(&text).ok()
 }
 
-/// Seconds until a file expires; 0 for one that does not say when.
-fn left(file: &[u8], now: Timestamp) -> u32 {
+/// Until when a file is good, as it says itself; nothing in it is verified.
+pub fn expires(file: &[u8]) -> Option<Timestamp> {
     #[derive(Deserialize)]
     struct Expiring {
         signed: Signed,
@@ -154,10 +154,13 @@ fn left(file: &[u8], now: Timestamp) -> u32 {
     struct Signed {
         expires: Timestamp,
     }
-    let Ok(Expiring { signed }) = serde_json::from_slice(file) else {
-        return 0;
-    };
-    let left = signed.expires.as_second().saturating_sub(now.as_second());
+    let Expiring { signed } = serde_json::from_slice(file).ok()?;
+    Some(signed.expires)
+}
+
+/// Seconds until a file expires; 0 for one that does not say when.
+fn left(file: &[u8], now: Timestamp) -> u32 {
+    let left = expires(file).map_or(0, |expires| expires.as_second().saturating_sub(now.as_second()));
     u32::try_from(left.max(0)).unwrap_or(u32::MAX)
 }
 
