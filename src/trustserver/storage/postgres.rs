@@ -13,6 +13,7 @@
 //! Instants are kept to the microsecond; what is finer is cut off.
 
 mod connect;
+mod keep;
 mod read;
 mod rows;
 mod schema;
@@ -29,11 +30,13 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use tokio::time::timeout;
 
-use super::{Change, ChangeRecord, Committed, File, Page, Repository, SealedKey, Storage, StorageError};
+use super::{
+    Change, ChangeRecord, Committed, File, Page, Repository, SealedKey, Storage, StorageError, Whole,
+};
 use crate::reference::Gun;
 use crate::tuf::Role;
 use connect::Target;
-use session::{OPERATION, Session};
+use session::{IMPORT, OPERATION, Session};
 
 /// How many connections a server keeps at most. PostgreSQL permits 97 to ordinary users unless told otherwise, which
 /// is enough for nine servers; and no more than a few transactions are ever useful at once, as they end one after the
@@ -146,6 +149,18 @@ impl Storage for Postgres {
         session.settle(outcome)
     }
 
+    async fn versions(&self, gun: &Gun) -> Result<Vec<(Role, u64)>, StorageError> {
+        let session = self.session("listing versions").await?;
+        let outcome = timeout(OPERATION, read::versions(&session, gun)).await;
+        session.settle(outcome)
+    }
+
+    async fn restore(&self, gun: &Gun, generation: u64, whole: Whole) -> Result<Committed, StorageError> {
+        let mut session = self.session("restoring a repository").await?;
+        let outcome = timeout(IMPORT, write::restore(&mut session, gun, generation, &whole)).await;
+        session.settle(outcome)
+    }
+
     async fn delete(&self, gun: &Gun, at: Timestamp) -> Result<bool, StorageError> {
         let mut session = self.session("deleting a repository").await?;
         let outcome = timeout(OPERATION, write::delete(&mut session, gun, at)).await;
@@ -159,8 +174,8 @@ impl Storage for Postgres {
     }
 
     async fn keep_key(&self, gun: &Gun, key: SealedKey) -> Result<SealedKey, StorageError> {
-        let session = self.session("keeping a key").await?;
-        let outcome = timeout(OPERATION, write::keep_key(&session, gun, key)).await;
+        let mut session = self.session("keeping a key").await?;
+        let outcome = timeout(OPERATION, keep::keep_key(&mut session, gun, key)).await;
         session.settle(outcome)
     }
 
@@ -196,13 +211,13 @@ impl Storage for Postgres {
 
     async fn keep_data_key(&self, old: Option<&[u8]>, new: &[u8]) -> Result<bool, StorageError> {
         let session = self.session("keeping the data key").await?;
-        let outcome = timeout(OPERATION, write::keep_data_key(&session, old, new)).await;
+        let outcome = timeout(OPERATION, keep::keep_data_key(&session, old, new)).await;
         session.settle(outcome)
     }
 
     async fn ping(&self) -> Result<(), StorageError> {
         let session = self.session("answering whether it is there").await?;
-        let outcome = timeout(OPERATION, write::ping(&session)).await;
+        let outcome = timeout(OPERATION, keep::ping(&session)).await;
         session.settle(outcome)
     }
 }

@@ -37,6 +37,8 @@ WHERE gun = $1 AND role = $2 AND sha256 = $3 ORDER BY version DESC LIMIT 1";
 const BY_VERSION: &str = "
 SELECT version, sha256, bytes, stored_at FROM files WHERE gun = $1 AND role = $2 AND version = $3";
 
+const VERSIONS: &str = "SELECT role, version FROM files WHERE gun = $1";
+
 const KEYS: &str = "
 SELECT id, role, sealed, used, created_at FROM keys WHERE gun = $1 ORDER BY created_at, n";
 
@@ -91,8 +93,7 @@ pub(super) async fn vacancy(client: &Object, gun: &Gun) -> Result<(u64, BTreeMap
     let used = rows.iter().filter_map(|row| rows::used(row, WHAT).transpose());
     let used = used.collect::<Result<_, _>>()?;
     if first.try_get("present")? {
-        // It has come to be meanwhile. A write that takes it for vacant must fail, and no generation comes twice.
-        return Ok((generation - 1, used));
+        return Ok((0, used));
     }
     Ok((generation, used))
 }
@@ -126,6 +127,14 @@ pub(super) async fn by_version(
         return Ok(None);
     };
     file(client, BY_VERSION, &[&gun.as_str(), &role.as_str(), &version]).await
+}
+
+pub(super) async fn versions(client: &Object, gun: &Gun) -> Result<Vec<(Role, u64)>, Failure> {
+    let rows = query(client, VERSIONS, &[&gun.as_str()]).await?;
+    let mut versions: Vec<_> = rows.iter().map(rows::version).collect::<Result<_, _>>()?;
+    // The database would compare roles as text.
+    versions.sort_unstable();
+    Ok(versions)
 }
 
 pub(super) async fn keys(client: &Object, gun: &Gun) -> Result<Vec<SealedKey>, Failure> {

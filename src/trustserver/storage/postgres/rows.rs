@@ -33,14 +33,17 @@ pub(super) fn used(row: &Row, what: &'static str) -> Result<Option<(Role, u64)>,
     Ok(Some((role, number(row, "used", what)?)))
 }
 
+/// What a row of `role, version` says.
+pub(super) fn version(row: &Row) -> Result<(Role, u64), Failure> {
+    const WHAT: &str = "file";
+    Ok((role(row, WHAT)?, number(row, "version", WHAT)?))
+}
+
 pub(super) fn key(row: &Row) -> Result<SealedKey, Failure> {
     let id: &str = row.try_get("id")?;
     Ok(SealedKey {
         id: id.parse().map_err(|_| Failure::Damaged("key"))?,
-        role: row
-            .try_get::<_, &str>("role")?
-            .parse()
-            .map_err(|_| Failure::Damaged("key"))?,
+        role: role(row, "key")?,
         sealed: row.try_get("sealed")?,
         used: row.try_get("used")?,
         created_at: row.try_get("created_at")?,
@@ -68,6 +71,11 @@ pub(super) fn change(row: &Row) -> Result<ChangeRecord, Failure> {
 pub(super) fn gun(row: &Row) -> Result<Gun, Failure> {
     let gun: &str = row.try_get("gun")?;
     gun.parse().map_err(|_| Failure::Damaged("name of a repository"))
+}
+
+fn role(row: &Row, what: &'static str) -> Result<Role, Failure> {
+    let role: &str = row.try_get("role")?;
+    role.parse().map_err(|_| Failure::Damaged(what))
 }
 
 pub(super) fn number(row: &Row, column: &str, what: &'static str) -> Result<u64, Failure> {

@@ -53,9 +53,8 @@ CREATE TABLE keys (
     sealed bytea NOT NULL,
     used boolean NOT NULL,
     created_at timestamptz NOT NULL,
-    PRIMARY KEY (gun, id)
+    PRIMARY KEY (gun, role, id)
 );
-CREATE UNIQUE INDEX keys_unused ON keys (gun, role) WHERE NOT used;
 
 CREATE TABLE changes (
     id bigint PRIMARY KEY,

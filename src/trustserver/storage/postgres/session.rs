@@ -25,6 +25,9 @@ pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);
 /// its own error, and only a silent one by this.
 pub(super) const OPERATION: Duration = Duration::from_secs(15);
 
+/// For an import: hundreds of megabytes, and an operator who waits for them.
+pub(super) const IMPORT: Duration = Duration::from_secs(600);
+
 /// What every session begins with.
 ///
 /// * Durable means durable, whatever the server's default (§8.6.6); what is stricter is left.
@@ -49,8 +52,6 @@ pub(super) enum Failure {
     Damaged(&'static str),
     /// Numbers end at 2⁶³ − 1 there.
     TooLarge,
-    /// Somebody else was always faster.
-    Contended,
 }
 
 impl From<tokio_postgres::Error> for Failure {
@@ -62,12 +63,10 @@ impl From<tokio_postgres::Error> for Failure {
 /// What [`StorageError`] tells as its source where the driver has no error of its own.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
-    #[error("no answer within {} s", OPERATION.as_secs())]
+    #[error("no answer in time")]
     Silence,
     #[error("a number is larger than it can hold")]
     TooLarge,
-    #[error("others were faster again and again")]
-    Contended,
 }
 
 /// A connection that is ours for as long as one method takes.
@@ -93,7 +92,6 @@ impl Session {
             Failure::Database(error) => failed(self.doing, error),
             Failure::Damaged(what) => StorageError::Damaged { what },
             Failure::TooLarge => failed(self.doing, Trouble::TooLarge),
-            Failure::Contended => failed(self.doing, Trouble::Contended),
         })
     }
 }

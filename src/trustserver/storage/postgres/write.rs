@@ -1,4 +1,6 @@
-//! What is written, each in one transaction.
+//! What is written of repositories, each in one transaction.
+
+use std::collections::BTreeMap;
 
 use deadpool_postgres::{Object, Transaction};
 use jiff::Timestamp;
@@ -6,14 +8,15 @@ use tokio_postgres::IsolationLevel;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
-use super::super::{Change, Committed, SealedKey};
-use super::rows;
+use super::super::{Change, Committed, Event, File, Whole};
 use super::session::Failure;
+use super::{keep, rows};
 use crate::reference::Gun;
 use crate::tuf::Role;
 
-/// How often a key is tried to be kept while others use up the one that stood in its way.
-const ATTEMPTS: usize = 5;
+/// How many bytes of files are sent in one message. An upload is one; an import may be hundreds, and a message cannot
+/// hold more than 1 GiB.
+const BATCH: usize = 16 << 20;
 
 /// A repository that was never there. Whoever inserts second waits for the first, and then inserts nothing.
 const CLAIM_NEW: &str = "
@@ -32,7 +35,7 @@ SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bytea[], $5::bytea[], $6:
 
 const PUBLISH: &str = "
 INSERT INTO roles (gun, role, used, current)
-SELECT $1, role, version, version FROM unnest($2::text[], $3::bigint[]) AS new (role, version)
+SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bigint[])
 ON CONFLICT (gun, role) DO UPDATE SET used = greatest(roles.used, excluded.used), current = excluded.current";
 
 const USE_KEYS: &str = "UPDATE keys SET used = true WHERE gun = $1 AND id = ANY($2) AND NOT used";
@@ -55,23 +58,6 @@ const FORGET_FILES: &str = "DELETE FROM files WHERE gun = $1";
 
 const POSTPONE: &str = "UPDATE repositories SET renew_at = $2 WHERE gun = $1 AND present";
 
-/// `keys_unused` permits one unused key a role; a used one is no hindrance, but does not come beside an unused one.
-const KEEP_KEY: &str = "
-INSERT INTO keys (gun, id, role, sealed, used, created_at)
-SELECT $1, $2, $3, $4, $5, $6
-WHERE NOT EXISTS (SELECT FROM keys WHERE gun = $1 AND role = $3 AND NOT used)
-ON CONFLICT (gun, role) WHERE NOT used DO NOTHING";
-
-const UNUSED_KEY: &str = "
-SELECT id, role, sealed, used, created_at FROM keys WHERE gun = $1 AND role = $2 AND NOT used";
-
-const FIRST_DATA_KEY: &str = "INSERT INTO data_key (sealed) VALUES ($1) ON CONFLICT DO NOTHING";
-const NEXT_DATA_KEY: &str = "UPDATE data_key SET sealed = $1 WHERE sealed = $2";
-
-/// A lock on a row is a write, of a row that nobody changes: it fails where nothing can be written, is durable when
-/// it returns, and keeps nobody waiting.
-const PING: &str = "SELECT FROM schema_version FOR KEY SHARE";
-
 /// As [`super::Storage::commit`] says.
 pub(super) async fn commit(
     client: &mut Object,
@@ -79,11 +65,7 @@ pub(super) async fn commit(
     generation: u64,
     change: &Change,
 ) -> Result<Committed, Failure> {
-    match attempt(client, gun, generation, change).await {
-        // The database saw two transactions in each other's way, and undid this one.
-        Err(Failure::Database(error)) if is_race(&error) => Ok(Committed::Conflict),
-        outcome => outcome,
-    }
+    undone_is_conflict(attempt(client, gun, generation, change).await)
 }
 
 async fn attempt(
@@ -103,8 +85,11 @@ async fn attempt(
         execute(&transaction, USE_KEYS, &[&gun.as_str(), &keys]).await?;
     }
     if let Some(timestamp) = change.files.get(&Role::Timestamp) {
-        let event = (rows::stored(timestamp.version)?, timestamp.sha256.as_slice());
-        record(&transaction, gun, change.at, Some(event)).await?;
+        let event = Event::Update {
+            version: timestamp.version,
+            sha256: timestamp.sha256,
+        };
+        record(&transaction, gun, change.at, &event).await?;
     }
     transaction.commit().await?;
     Ok(Committed::Stored)
@@ -127,31 +112,95 @@ async fn claim(
     Ok(rows == 1)
 }
 
+/// Makes `files` the current ones of their roles, and others of no role any more.
 async fn publish(transaction: &Transaction<'_>, gun: &Gun, change: &Change) -> Result<(), Failure> {
-    let gun = gun.as_str();
     if !change.dropped.is_empty() {
         let dropped: Vec<_> = change.dropped.iter().map(Role::as_str).collect();
-        execute(transaction, DROP, &[&gun, &dropped]).await?;
+        execute(transaction, DROP, &[&gun.as_str(), &dropped]).await?;
     }
-    if change.files.is_empty() {
+    let files: Vec<_> = change.files.iter().collect();
+    store(transaction, gun, &files).await?;
+    let versions = files.iter().map(|&(role, file)| {
+        let standing = Standing {
+            used: file.version,
+            current: Some(file.version),
+        };
+        (role, standing)
+    });
+    stand(transaction, gun, versions.collect()).await
+}
+
+/// Where a role stands after a write.
+struct Standing {
+    used: u64,
+    current: Option<u64>,
+}
+
+/// Where the roles of `whole` stand: what was used is at least what there is.
+fn standings(whole: &Whole) -> BTreeMap<&Role, Standing> {
+    let mut standings = BTreeMap::new();
+    let stored = whole.files.iter().map(|(role, file)| (role, file.version));
+    let used = whole.used.iter().map(|(role, version)| (role, *version));
+    for (role, version) in stored.chain(used) {
+        let standing = standings.entry(role).or_insert(Standing {
+            used: version,
+            current: whole.current.get(role).copied(),
+        });
+        standing.used = standing.used.max(version);
+    }
+    standings
+}
+
+async fn stand(
+    transaction: &Transaction<'_>,
+    gun: &Gun,
+    standings: BTreeMap<&Role, Standing>,
+) -> Result<(), Failure> {
+    if standings.is_empty() {
         return Ok(());
     }
-    let roles: Vec<_> = change.files.keys().map(Role::as_str).collect();
-    let files = || change.files.values();
-    let versions: Vec<_> = files()
-        .map(|file| rows::stored(file.version))
-        .collect::<Result<_, _>>()?;
-    let hashes: Vec<_> = files().map(|file| file.sha256.as_slice()).collect();
-    let bytes: Vec<&[u8]> = files().map(|file| file.bytes.as_ref()).collect();
-    let times: Vec<_> = files().map(|file| file.stored_at).collect();
-    execute(
-        transaction,
-        STORE,
-        &[&gun, &roles, &versions, &hashes, &bytes, &times],
-    )
-    .await?;
-    execute(transaction, PUBLISH, &[&gun, &roles, &versions]).await?;
+    let roles: Vec<_> = standings.keys().map(|role| role.as_str()).collect();
+    let used = standings.values().map(|standing| rows::stored(standing.used));
+    let used: Vec<_> = used.collect::<Result<_, _>>()?;
+    let current = standings
+        .values()
+        .map(|standing| standing.current.map(rows::stored).transpose());
+    let current: Vec<_> = current.collect::<Result<_, _>>()?;
+    execute(transaction, PUBLISH, &[&gun.as_str(), &roles, &used, &current]).await?;
     Ok(())
+}
+
+/// Adds files. A version that is there already is an error of the database's.
+async fn store(transaction: &Transaction<'_>, gun: &Gun, files: &[(&Role, &File)]) -> Result<(), Failure> {
+    let mut rest = files;
+    while !rest.is_empty() {
+        let (batch, others) = rest.split_at(batch(rest));
+        rest = others;
+        let roles: Vec<_> = batch.iter().map(|(role, _)| role.as_str()).collect();
+        let versions = batch.iter().map(|(_, file)| rows::stored(file.version));
+        let versions: Vec<_> = versions.collect::<Result<_, _>>()?;
+        let hashes: Vec<_> = batch.iter().map(|(_, file)| file.sha256.as_slice()).collect();
+        let bytes: Vec<&[u8]> = batch.iter().map(|(_, file)| file.bytes.as_ref()).collect();
+        let times: Vec<_> = batch.iter().map(|(_, file)| file.stored_at).collect();
+        let gun = gun.as_str();
+        execute(
+            transaction,
+            STORE,
+            &[&gun, &roles, &versions, &hashes, &bytes, &times],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+/// How many of `files`, at least one, go into one message.
+fn batch(files: &[(&Role, &File)]) -> usize {
+    let mut bytes = 0_usize;
+    let fitting = files.iter().take_while(|(_, file)| {
+        bytes = bytes.saturating_add(file.bytes.len());
+        bytes <= BATCH
+    });
+    fitting.count().max(1)
 }
 
 /// The last of a transaction: from here on all others wait for its end.
@@ -159,11 +208,49 @@ async fn record(
     transaction: &Transaction<'_>,
     gun: &Gun,
     at: Timestamp,
-    event: Option<(i64, &[u8])>,
+    event: &Event,
 ) -> Result<(), Failure> {
-    let (version, sha256) = event.unzip();
+    let (version, sha256) = match event {
+        Event::Update { version, sha256 } => (Some(rows::stored(*version)?), Some(sha256.as_slice())),
+        Event::Deletion => (None, None),
+    };
     execute(transaction, RECORD, &[&gun.as_str(), &at, &version, &sha256]).await?;
     Ok(())
+}
+
+/// As [`super::Storage::restore`] says.
+pub(super) async fn restore(
+    client: &mut Object,
+    gun: &Gun,
+    generation: u64,
+    whole: &Whole,
+) -> Result<Committed, Failure> {
+    undone_is_conflict(replace(client, gun, generation, whole).await)
+}
+
+async fn replace(
+    client: &mut Object,
+    gun: &Gun,
+    generation: u64,
+    whole: &Whole,
+) -> Result<Committed, Failure> {
+    let transaction = begin(client).await?;
+    if !claim(&transaction, gun, generation, whole.renew_at).await? {
+        transaction.rollback().await?;
+        return Ok(Committed::Conflict);
+    }
+    remove_files(&transaction, gun).await?;
+    let files: Vec<_> = whole.files.iter().map(|(role, file)| (role, file)).collect();
+    store(&transaction, gun, &files).await?;
+    stand(&transaction, gun, standings(whole)).await?;
+    for key in &whole.keys {
+        keep::add(&transaction, gun, key).await?;
+    }
+    for (at, event) in &whole.changes {
+        record(&transaction, gun, *at, event).await?;
+    }
+    transaction.commit().await?;
+    Ok(Committed::Stored)
 }
 
 /// As [`super::Storage::delete`] says.
@@ -176,9 +263,8 @@ pub(super) async fn delete(client: &mut Object, gun: &Gun, at: Timestamp) -> Res
         return Ok(false);
     }
     execute(&transaction, FORGET_ROLES, &[&name, &kept.as_slice()]).await?;
-    execute(&transaction, UNPUBLISH, &[&name]).await?;
-    execute(&transaction, FORGET_FILES, &[&name]).await?;
-    record(&transaction, gun, at, None).await?;
+    remove_files(&transaction, gun).await?;
+    record(&transaction, gun, at, &Event::Deletion).await?;
     transaction.commit().await?;
     Ok(true)
 }
@@ -190,41 +276,7 @@ pub(super) async fn postpone(client: &Object, gun: &Gun, until: Timestamp) -> Re
     Ok(())
 }
 
-/// As [`super::Storage::keep_key`] says.
-pub(super) async fn keep_key(client: &Object, gun: &Gun, key: SealedKey) -> Result<SealedKey, Failure> {
-    let (gun, role, id) = (gun.as_str(), key.role.as_str(), key.id.to_string());
-    let keep = client.prepare_cached(KEEP_KEY).await?;
-    let unused = client.prepare_cached(UNUSED_KEY).await?;
-    for _ in 0..ATTEMPTS {
-        let new: [&(dyn ToSql + Sync); 6] = [&gun, &id, &role, &key.sealed, &key.used, &key.created_at];
-        if client.execute(&keep, &new).await? == 1 {
-            return Ok(key);
-        }
-        // Whatever was in the way may be used by now.
-        if let Some(row) = client.query_opt(&unused, &[&gun, &role]).await? {
-            return rows::key(&row);
-        }
-    }
-    Err(Failure::Contended)
-}
-
-/// As [`super::Storage::keep_data_key`] says.
-pub(super) async fn keep_data_key(client: &Object, old: Option<&[u8]>, new: &[u8]) -> Result<bool, Failure> {
-    let rows = match old {
-        None => client.execute(FIRST_DATA_KEY, &[&new]).await?,
-        Some(old) => client.execute(NEXT_DATA_KEY, &[&new, &old]).await?,
-    };
-    Ok(rows == 1)
-}
-
-/// As [`super::Storage::ping`] says.
-pub(super) async fn ping(client: &Object) -> Result<(), Failure> {
-    let statement = client.prepare_cached(PING).await?;
-    client.query_one(&statement, &[]).await?;
-    Ok(())
-}
-
-async fn begin(client: &mut Object) -> Result<Transaction<'_>, Failure> {
+pub(super) async fn begin(client: &mut Object) -> Result<Transaction<'_>, Failure> {
     Ok(client
         .build_transaction()
         .isolation_level(IsolationLevel::ReadCommitted)
@@ -232,7 +284,7 @@ async fn begin(client: &mut Object) -> Result<Transaction<'_>, Failure> {
         .await?)
 }
 
-async fn execute(
+pub(super) async fn execute(
     transaction: &Transaction<'_>,
     statement: &str,
     parameters: &[&(dyn ToSql + Sync)],
@@ -241,10 +293,21 @@ async fn execute(
     Ok(transaction.execute(&statement, parameters).await?)
 }
 
-/// Whether the database undid a transaction for another one's sake. A version that is there twice is none: the
-/// generation was the right one, so nobody was faster.
-fn is_race(error: &tokio_postgres::Error) -> bool {
-    error.code().is_some_and(|code| {
-        *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::T_R_DEADLOCK_DETECTED
-    })
+async fn remove_files(transaction: &Transaction<'_>, gun: &Gun) -> Result<(), Failure> {
+    execute(transaction, UNPUBLISH, &[&gun.as_str()]).await?;
+    execute(transaction, FORGET_FILES, &[&gun.as_str()]).await?;
+    Ok(())
+}
+
+/// The database saw two transactions in each other's way, and undid this one: somebody else was first. A version that
+/// is there already tells nothing of the kind: the generation was the right one, so nobody was faster.
+fn undone_is_conflict(outcome: Result<Committed, Failure>) -> Result<Committed, Failure> {
+    match outcome {
+        Err(Failure::Database(error)) if error.code().is_some_and(is_race) => Ok(Committed::Conflict),
+        outcome => outcome,
+    }
+}
+
+fn is_race(code: &SqlState) -> bool {
+    *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::T_R_DEADLOCK_DETECTED
 }
