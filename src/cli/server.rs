@@ -127,7 +127,9 @@ async fn serve<S: Storage>(args: &Serve, storage: S) -> anyhow::Result<Status> {
     let (tasks, ending) = (TaskTracker::new(), CancellationToken::new());
     let stop = Stop::on_signals(&tasks).context("cannot listen for signals")?;
     let (bound, _unheard) = oneshot::channel();
-    let keeping = tasks.spawn(server.clone().keep(ready.clone(), ending.clone()));
+    let reachable = ready.clone();
+    let keeping = server.clone().keep(move |up| reachable.database(up), ending.clone());
+    let keeping = tasks.spawn(keeping);
     let answering = server.clone();
     let answer = move |call| {
         let server = answering.clone();

@@ -1,7 +1,6 @@
 //! Who may use a trust server.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;

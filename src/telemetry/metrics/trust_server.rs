@@ -36,7 +36,7 @@ struct Role {
 
 impl TrustServer {
     pub(super) fn new(registry: &mut Registry) -> Self {
-        let r = registry.sub_registry_with_prefix("trust_server");
+        let r = registry.sub_registry_with_prefix("server");
         Self {
             publishes: add(r, "publishes", "Updates that publishers sent", Family::default()),
             renewals: add(

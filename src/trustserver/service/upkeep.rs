@@ -18,6 +18,8 @@ use crate::telemetry::{Metrics, chain};
 use crate::tuf::Role;
 use crate::tuf::hosted::{self, Examined, Rejection};
 
+/// How often the database is asked whether it is there.
+const PING: Duration = Duration::from_secs(5);
 /// How often it is looked whether something is due. What is due has a third of its life left, so this may take long;
 /// it is short for those who set short lives.
 const LOOK: Duration = Duration::from_secs(10);
@@ -36,15 +38,29 @@ const NOTICE_DAYS: i64 = 90;
 const URGENT_DAYS: i64 = 30;
 
 impl<S: Storage> TrustServer<S> {
-    /// Renews what is due, and examines everything at the start and once a day, until `ending`.
-    pub async fn keep(self, ending: CancellationToken) {
-        let renewing = self.renew_in_time();
-        let examining = self.examine_daily();
+    /// Renews what is due, and examines everything at the start and once a day, until `ending`. `reachable` hears over
+    /// and over whether the database answers.
+    pub async fn keep(self, reachable: impl Fn(bool), ending: CancellationToken) {
         tokio::select! {
             biased;
             () = ending.cancelled() => {}
-            () = renewing => {}
-            () = examining => {}
+            () = self.ping(reachable) => {}
+            () = self.renew_in_time() => {}
+            () = self.examine_daily() => {}
+        }
+    }
+
+    async fn ping(&self, reachable: impl Fn(bool)) {
+        let mut ticks = interval(PING);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let answer = self.inner.storage.ping().await;
+            if let Err(error) = &answer {
+                error!(error = %chain(error), "the database cannot be used");
+            }
+            self.inner.metrics.trust_server_database(answer.is_ok());
+            reachable(answer.is_ok());
         }
     }
 
