@@ -135,6 +135,7 @@ impl ServingFlags {
         config.tls.clients = self.client_ca.clone().map(|ca| Clients {
             ca,
             names: self.client_name.clone(),
+            optional: false,
         });
         config.drain.delay = self.drain_delay;
         Ok(config)
