@@ -84,6 +84,7 @@ impl ServingFlags {
         config.tls.clients = self.client_ca.clone().map(|ca| Clients {
             ca,
             names: self.client_name.clone(),
+            optional: false,
         });
         Ok(config)
     }

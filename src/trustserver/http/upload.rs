@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::HeaderMap;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use jiff::Timestamp;
 use multer::{Field, Multipart};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -161,15 +162,19 @@ fn exceeds(bytes: usize, role: &Role, limits: &Limits) -> bool {
 fn is_metadata(file: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Envelope {
-        signed: Signed,
-        signatures: Vec<IgnoredAny>,
+        #[serde(rename = "signed")]
+        _signed: Signed,
+        #[serde(rename = "signatures")]
+        _signatures: Vec<IgnoredAny>,
     }
     #[derive(Deserialize)]
     struct Signed {
         #[serde(rename = "_type")]
-        kind: String,
-        expires: jiff::Timestamp,
-        version: i64,
+        _kind: String,
+        #[serde(rename = "expires")]
+        _expires: Timestamp,
+        #[serde(rename = "version")]
+        _version: i64,
     }
     let file = file.strip_suffix(b"\n").unwrap_or(file);
     file.last() == Some(&b'}') && serde_json::from_slice::<Envelope>(file).is_ok()
