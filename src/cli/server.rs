@@ -58,7 +58,12 @@ struct Serve {
     #[command(flatten, next_help_heading = "Serving")]
     tls: TlsFlags,
     /// PEM certificates of authorities; a client with a certificate of theirs is known by its names
-    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_CLIENT_CA", help_heading = "Serving")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "COUNTERSIGN_CLIENT_CA",
+        help_heading = "Serving"
+    )]
     client_ca: Option<PathBuf>,
     /// Most bytes of one update
     #[arg(
@@ -104,7 +109,11 @@ impl Serve {
         self.tls.apply(&mut config);
         config.listen = self.listen;
         config.limits.body = self.max_upload;
-        config.tls.clients = self.client_ca.clone().map(Clients::optional);
+        config.tls.clients = self.client_ca.clone().map(|ca| Clients {
+            ca,
+            names: Vec::new(),
+            optional: true,
+        });
         Ok(config)
     }
 }
@@ -112,7 +121,7 @@ impl Serve {
 /// Runs the server and what belongs to it. A part that ends takes the process with it.
 async fn serve<S: Storage>(args: &Serve, storage: S) -> anyhow::Result<Status> {
     let sealer = Sealer::open(&storage, &args.database.operator_key()?).await?;
-    let (metrics, ready) = (Arc::new(Metrics::default()), Ready::default());
+    let (metrics, ready) = (Arc::new(Metrics::default()), Ready::of_database());
     let gatekeeper = Arc::new(args.access.gatekeeper()?);
     let config = args.config()?;
     let server = TrustServer::new(
@@ -128,7 +137,9 @@ async fn serve<S: Storage>(args: &Serve, storage: S) -> anyhow::Result<Status> {
     let stop = Stop::on_signals(&tasks).context("cannot listen for signals")?;
     let (bound, _unheard) = oneshot::channel();
     let reachable = ready.clone();
-    let keeping = server.clone().keep(move |up| reachable.database(up), ending.clone());
+    let keeping = server
+        .clone()
+        .keep(move |up| reachable.database(up), ending.clone());
     let keeping = tasks.spawn(keeping);
     let answering = server.clone();
     let answer = move |call| {

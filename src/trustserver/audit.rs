@@ -48,7 +48,13 @@ struct Written<'a> {
 
 impl<'a> Entry<'a> {
     /// Something happened to a repository.
-    pub(super) fn new(at: Timestamp, event: &'static str, gun: &'a Gun, caller: &'a Caller, peer: &Peer) -> Self {
+    pub(super) fn new(
+        at: Timestamp,
+        event: &'static str,
+        gun: &'a Gun,
+        caller: &'a Caller,
+        peer: &Peer,
+    ) -> Self {
         Self {
             at,
             event,
@@ -97,13 +103,19 @@ impl Audit {
     /// Writes an entry. The change is stored already, so a failure is told as loudly as can be, and no more.
     pub(super) fn write(&self, entry: &Entry<'_>) {
         let (event, gun, caller, by, peer) = (entry.event, entry.gun, entry.caller, entry.by, &*entry.peer);
-        let roles: Vec<_> = entry.files.iter().map(|file| format!("{} {}", file.role, file.version)).collect();
+        let roles: Vec<_> = entry
+            .files
+            .iter()
+            .map(|file| format!("{} {}", file.role, file.version))
+            .collect();
         info!(target: "countersign::audit", event, gun, caller, by, peer, files = roles.join(", "), key = entry.key, "repository changed");
         let Some(file) = &self.file else { return };
-        let written = serde_json::to_vec(entry).map_err(io::Error::from).and_then(|mut line| {
-            line.push(b'\n');
-            append(file)?.write_all(&line)
-        });
+        let written = serde_json::to_vec(entry)
+            .map_err(io::Error::from)
+            .and_then(|mut line| {
+                line.push(b'\n');
+                append(file)?.write_all(&line)
+            });
         if let Err(error) = written {
             error!(%error, file = %file.display(), event, gun, "the audit log was not written");
         }

@@ -150,7 +150,9 @@ impl<S: Storage> TrustServer<S> {
         match refusal {
             Refusal::Unauthorized { challenges, .. } => {
                 self.inner.metrics.trust_server_refusal("unauthorized");
-                let challenges = challenges.iter().filter_map(|text| HeaderValue::from_str(text).ok());
+                let challenges = challenges
+                    .iter()
+                    .filter_map(|text| HeaderValue::from_str(text).ok());
                 ProtocolError::Unauthorized {
                     need,
                     challenges: challenges.collect(),
@@ -181,7 +183,13 @@ impl<S: Storage> TrustServer<S> {
     }
 
     /// A file, its bytes as they were stored. A timestamp or snapshot that has expired is signed again first (§8.4).
-    async fn read(&self, gun: &Gun, role: &Role, form: Form, call: &Call) -> Result<Response<Bytes>, ProtocolError> {
+    async fn read(
+        &self,
+        gun: &Gun,
+        role: &Role,
+        form: Form,
+        call: &Call,
+    ) -> Result<Response<Bytes>, ProtocolError> {
         let storage = &self.inner.storage;
         let file = match form {
             Form::Current => self.current(gun, role).await,
@@ -190,7 +198,14 @@ impl<S: Storage> TrustServer<S> {
         };
         let file = file.map_err(failed)?.ok_or(ProtocolError::NotFound)?;
         let ages = self.inner.options.ages;
-        Ok(wire::metadata(role, &file, form, &call.headers, ages, clock::now()))
+        Ok(wire::metadata(
+            role,
+            &file,
+            form,
+            &call.headers,
+            ages,
+            clock::now(),
+        ))
     }
 
     async fn current(&self, gun: &Gun, role: &Role) -> Result<Option<File>, StorageError> {
@@ -208,12 +223,19 @@ impl<S: Storage> TrustServer<S> {
         storage.current(gun, role).await
     }
 
-    async fn delete(&self, gun: &Gun, call: &Call, caller: &Caller) -> Result<Response<Bytes>, ProtocolError> {
+    async fn delete(
+        &self,
+        gun: &Gun,
+        call: &Call,
+        caller: &Caller,
+    ) -> Result<Response<Bytes>, ProtocolError> {
         let _turn = self.turn(gun).await;
         let now = clock::now();
         if self.inner.storage.delete(gun, now).await.map_err(failed)? {
             self.inner.metrics.trust_server_change("deleted");
-            self.inner.audit.write(&Entry::new(now, "delete", gun, caller, &call.peer));
+            self.inner
+                .audit
+                .write(&Entry::new(now, "delete", gun, caller, &call.peer));
         }
         Ok(wire::empty())
     }
@@ -226,7 +248,10 @@ impl<S: Storage> TrustServer<S> {
     /// The repository as it is decided upon, and the generation that a change of it names.
     async fn holding(&self, gun: &Gun) -> Result<(u64, Holding), StorageError> {
         if let Some(repository) = self.inner.storage.repository(gun).await? {
-            let files = repository.files.into_iter().map(|(role, file)| (role, file.bytes));
+            let files = repository
+                .files
+                .into_iter()
+                .map(|(role, file)| (role, file.bytes));
             let holding = Holding {
                 files: files.collect(),
                 used: repository.used,
@@ -260,9 +285,15 @@ impl<S: Storage> TrustServer<S> {
 fn needed(route: &Route) -> Need {
     match route {
         Route::Version => Need::Known,
-        Route::Update(gun) | Route::Key { gun, rotate: false, .. } => Need::Push(gun.clone()),
+        Route::Update(gun)
+        | Route::Key {
+            gun, rotate: false, ..
+        } => Need::Push(gun.clone()),
         Route::Read { gun, .. } | Route::Changefeed { gun: Some(gun), .. } => Need::Pull(gun.clone()),
-        Route::Key { gun, rotate: true, .. } | Route::Delete(gun) => Need::Admin(gun.clone()),
+        Route::Key {
+            gun, rotate: true, ..
+        }
+        | Route::Delete(gun) => Need::Admin(gun.clone()),
         Route::Changefeed { gun: None, .. } => Need::Catalog,
     }
 }
@@ -280,5 +311,7 @@ fn failed(error: StorageError) -> ProtocolError {
 
 /// Runs what takes the processor for a while where it keeps nobody else from being answered.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ServiceError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| ServiceError::Panicked)
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| ServiceError::Panicked)
 }

@@ -110,7 +110,9 @@ impl DatabaseFlags {
             (None, None, None) => bail!(
                 "nothing to seal the server's keys with: give --sealing-key-file or --sealing-command, or set {SEALING_KEY}"
             ),
-            _ => bail!("keys are sealed with one key: of --sealing-key-file, --sealing-command and {SEALING_KEY} give one"),
+            _ => bail!(
+                "keys are sealed with one key: of --sealing-key-file, --sealing-command and {SEALING_KEY} give one"
+            ),
         }
     }
 }

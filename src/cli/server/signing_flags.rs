@@ -14,12 +14,7 @@ use crate::tuf::Algorithm;
 #[command(next_help_heading = "Signing")]
 pub(super) struct SigningFlags {
     /// Kind of the keys that the server makes
-    #[arg(
-        long,
-        value_enum,
-        default_value = "ecdsa",
-        env = "COUNTERSIGN_KEY_ALGORITHM"
-    )]
+    #[arg(long, value_enum, default_value = "ecdsa", env = "COUNTERSIGN_KEY_ALGORITHM")]
     key_algorithm: KeyAlgorithm,
     /// How long timestamps are good; they are signed again at two thirds of it
     #[arg(long, value_name = "DURATION", default_value = "336h", value_parser = life, env = "COUNTERSIGN_TIMESTAMP_LIFE")]

@@ -21,7 +21,7 @@ impl<S: Storage> TrustServer<S> {
         let sealed = self.inner.storage.keys(gun).await?;
         let opened = sealed.into_iter().map(|key| {
             let id = key.id;
-            let opened = self.inner.sealer.open(gun, &key)?;
+            let opened = self.inner.sealer.open_key(gun, &key)?;
             Ok((id, Arc::new(opened)))
         });
         opened.collect()
@@ -42,7 +42,10 @@ impl<S: Storage> TrustServer<S> {
             return Ok(wire::key(listed.public()));
         }
         self.charge(caller, call, Charge::NewKey, gun)?;
-        let key = self.spare(gun, role, call, caller).await.map_err(ServiceError::internal)?;
+        let key = self
+            .spare(gun, role, call, caller)
+            .await
+            .map_err(ServiceError::internal)?;
         Ok(wire::key(key.public()))
     }
 
@@ -57,7 +60,13 @@ impl<S: Storage> TrustServer<S> {
     }
 
     /// A key that nothing relies on yet.
-    async fn spare(&self, gun: &Gun, role: &Role, call: &Call, caller: &Caller) -> Result<PrivateKey, ServiceError> {
+    async fn spare(
+        &self,
+        gun: &Gun,
+        role: &Role,
+        call: &Call,
+        caller: &Caller,
+    ) -> Result<PrivateKey, ServiceError> {
         let now = clock::now();
         let fresh = PrivateKey::generate(self.inner.options.algorithm)?;
         let id = fresh.public().id();
@@ -71,8 +80,10 @@ impl<S: Storage> TrustServer<S> {
         let kept = self.inner.storage.keep_key(gun, sealed).await?;
         if kept.id == id {
             self.inner.metrics.trust_server_change("key_made");
-            self.inner.audit.write(&Entry::new(now, "key", gun, caller, &call.peer).with_key(&id));
+            self.inner
+                .audit
+                .write(&Entry::new(now, "key", gun, caller, &call.peer).with_key(&id));
         }
-        Ok(self.inner.sealer.open(gun, &kept)?)
+        Ok(self.inner.sealer.open_key(gun, &kept)?)
     }
 }

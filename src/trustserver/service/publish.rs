@@ -39,7 +39,9 @@ impl<S: Storage> TrustServer<S> {
         if let Err(ServiceError::Rejected(rejection)) = &outcome {
             info!(%gun, caller = caller.name, reason = rejection.name(), error = %chain(rejection), "update refused");
         }
-        outcome.map(|()| wire::empty()).map_err(ServiceError::for_publisher)
+        outcome
+            .map(|()| wire::empty())
+            .map_err(ServiceError::for_publisher)
     }
 
     /// Decides again as long as others are faster: two publishers who change different files both succeed, and of two
@@ -59,7 +61,8 @@ impl<S: Storage> TrustServer<S> {
             let now = clock::now();
             let (terms, limits) = (self.terms(now), self.inner.options.limits);
             let (name, files) = (gun.clone(), Arc::clone(&upload));
-            let accepted = aside(move || hosted::accept(&name, &holding, &files, &keys, &terms, &limits)).await??;
+            let accepted =
+                aside(move || hosted::accept(&name, &holding, &files, &keys, &terms, &limits)).await??;
             if self.store(gun, generation, &accepted, now).await? == Committed::Stored {
                 let entry = Entry::new(now, "publish", gun, caller, &call.peer).with_files(&accepted.files);
                 self.inner.audit.write(&entry);

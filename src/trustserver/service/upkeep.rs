@@ -76,7 +76,9 @@ impl<S: Storage> TrustServer<S> {
                     continue;
                 }
             };
-            stream::iter(due).for_each_concurrent(AT_ONCE, |gun| async move { self.renew_due(&gun).await }).await;
+            stream::iter(due)
+                .for_each_concurrent(AT_ONCE, |gun| async move { self.renew_due(&gun).await })
+                .await;
         }
     }
 
@@ -92,7 +94,9 @@ impl<S: Storage> TrustServer<S> {
     /// Signs timestamp and snapshot again if they are due.
     pub(super) async fn renew(&self, gun: &Gun) -> Result<(), ServiceError> {
         let outcome = self.try_renew(gun).await;
-        self.inner.metrics.trust_server_renewal(if outcome.is_ok() { "ok" } else { "error" });
+        self.inner
+            .metrics
+            .trust_server_renewal(if outcome.is_ok() { "ok" } else { "error" });
         outcome
     }
 
@@ -106,8 +110,11 @@ impl<S: Storage> TrustServer<S> {
             let renewed = aside(move || hosted::renew(&name, &holding, &keys, &terms, &limits)).await??;
             let Some(renewed) = renewed else { return Ok(()) };
             if self.store(gun, generation, &renewed, now).await? == Committed::Stored {
-                let versions: Vec<_> =
-                    renewed.files.iter().map(|file| format!("{} {}", file.role, file.version)).collect();
+                let versions: Vec<_> = renewed
+                    .files
+                    .iter()
+                    .map(|file| format!("{} {}", file.role, file.version))
+                    .collect();
                 info!(%gun, files = versions.join(", "), "signed again");
                 return Ok(());
             }
@@ -186,7 +193,11 @@ impl Sums {
         for (kind, at) in &self.expiry {
             metrics.trust_server_expiry(kind, at.as_second());
         }
-        info!(sound = self.sound, unsound = self.unsound, "repositories examined");
+        info!(
+            sound = self.sound,
+            unsound = self.unsound,
+            "repositories examined"
+        );
     }
 }
 
