@@ -42,3 +42,4 @@ mod serve;
 mod threats;
 mod tls;
 mod trust;
+mod trust_server_http;
