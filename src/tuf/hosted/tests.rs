@@ -17,7 +17,9 @@ use serde_json::Value as Json;
 use super::super::canonical::Value;
 use super::super::edit::document;
 use super::super::edit::{Change, Draft, Published};
-use super::super::{Algorithm, Answer, Form, PublicKey, Purpose, Request, State, Step, Task, Update, Verified};
+use super::super::{
+    Algorithm, Answer, Form, PublicKey, Purpose, Request, State, Step, Task, Update, Verified,
+};
 use super::*;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -215,7 +217,9 @@ impl Scene {
     }
 
     fn publish(&mut self, upload: &Files) -> Accepted {
-        let accepted = self.judge(upload).unwrap_or_else(|rejection| panic!("{rejection}"));
+        let accepted = self
+            .judge(upload)
+            .unwrap_or_else(|rejection| panic!("{rejection}"));
         self.store(&accepted);
         accepted
     }

@@ -31,7 +31,10 @@ fn a_repository_begins_with_root_and_targets_and_the_server_makes_the_rest() {
     assert_eq!(examined.expires[&Role::Timestamp], scene.now + TIMESTAMP);
     assert_eq!(examined.expires[&Role::Snapshot], scene.now + SNAPSHOT);
     assert_eq!(examined.snapshot_keys, [snapshot.id()]);
-    assert_eq!(listed_keys(&scene.holding, &Role::Snapshot), Some(vec![snapshot.id()]));
+    assert_eq!(
+        listed_keys(&scene.holding, &Role::Snapshot),
+        Some(vec![snapshot.id()])
+    );
     assert_eq!(listed_keys(&Holding::default(), &Role::Snapshot), None);
     assert!(examined.expired.is_empty() && examined.unsound.is_empty());
 }
@@ -60,7 +63,13 @@ fn signers_are_added_and_publish_without_the_owner() {
     let before = scene.version("snapshot");
     scene.publish(&upload);
     assert_eq!(scene.version("snapshot"), before + 1);
-    let all = ["root", "targets", "targets/alice", "targets/bob", "targets/releases"];
+    let all = [
+        "root",
+        "targets",
+        "targets/alice",
+        "targets/bob",
+        "targets/releases",
+    ];
     assert_eq!(entries(&scene), all);
     trusted(&scene);
 }
@@ -75,7 +84,10 @@ fn a_publisher_makes_the_snapshot_as_notary_does() {
     trusted(&scene);
     let without = scene.upload_by(&[release("1.2", 3, &["targets/releases"])], &["alice"]);
     let rejection = scene.judge(&without).unwrap_err();
-    assert_eq!((rejection.name(), rejection.missing()), ("ErrBadHierarchy", Some("snapshot")));
+    assert_eq!(
+        (rejection.name(), rejection.missing()),
+        ("ErrBadHierarchy", Some("snapshot"))
+    );
 }
 
 #[test]
@@ -107,7 +119,10 @@ fn a_delegation_that_is_removed_leaves_the_snapshot_and_a_new_life_of_it_continu
         let before = scene.version("targets/alice");
         let accepted = scene.change(&[Change::Undelegate { name: name("alice") }]);
         assert_eq!(accepted.dropped, [role("targets/alice")].into());
-        assert_eq!(entries(&scene), ["root", "targets", "targets/bob", "targets/releases"]);
+        assert_eq!(
+            entries(&scene),
+            ["root", "targets", "targets/bob", "targets/releases"]
+        );
         trusted(&scene);
         scene.change(&[scene.delegate("alice", &["alice"])]);
         assert!(!entries(&scene).contains(&"targets/alice".to_owned()), "T49");
@@ -150,7 +165,10 @@ fn what_is_below_a_removed_delegation_goes_with_it() {
 #[test]
 fn a_signer_who_is_removed_leaves_files_behind_that_somebody_else_repairs() {
     for mut scene in [Scene::docker(), Scene::notary()] {
-        let changes = [scene.delegate("releases", &["alice"]), scene.delegate("alice", &["alice"])];
+        let changes = [
+            scene.delegate("releases", &["alice"]),
+            scene.delegate("alice", &["alice"]),
+        ];
         scene.change(&changes);
         scene.change(&[release("1.0", 1, &["targets/alice", "targets/releases"])]);
         let state = trusted(&scene).state;
@@ -165,7 +183,11 @@ fn a_signer_who_is_removed_leaves_files_behind_that_somebody_else_repairs() {
         assert_eq!(scene.examined().unsound, [Role::releases()].into());
         assert!(entries(&scene).contains(&"targets/releases".to_owned()));
         let refusal = scene.look(Purpose::Trust, state.clone()).unwrap_err();
-        assert_eq!(refusal.reason(), "threshold", "not an omission, which none could repair");
+        assert_eq!(
+            refusal.reason(),
+            "threshold",
+            "not an omission, which none could repair"
+        );
         // Others publish meanwhile, and the server renews.
         scene.change(&[release("2.0", 2, &["targets"])]);
         scene.now += TIMESTAMP;
@@ -244,5 +266,8 @@ fn publishers_of_different_roles_do_not_conflict_and_of_one_role_the_second_hear
     let alice = scene.upload(&[release("a", 2, &["targets/alice"])]);
     let bob = scene.upload(&[release("b", 3, &["targets/bob"])]);
     scene.publish(&alice);
-    assert!(scene.judge(&bob).unwrap_err().is_version(), "one snapshot for both");
+    assert!(
+        scene.judge(&bob).unwrap_err().is_version(),
+        "one snapshot for both"
+    );
 }
