@@ -247,7 +247,8 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn ping(&self) -> impl Future<Output = Result<(), StorageError>> + Send;
 }
 
-/// The database did not do what it was asked to. Nothing was stored.
+/// The database did not do what it was asked to. Nothing was stored; only of a write whose last answer was lost on the
+/// way, [`StorageError::Failed`], everything may have been.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {
