@@ -18,7 +18,10 @@ fn what_the_reference_client_uploads_our_server_keeps_byte_for_byte() {
     let recorder = Recorder::start(&our_server().url(), "bytes");
     let notary = Publisher::at(&recorder.url(), "bytes", &gun);
     let folder = process::new_folder("bytes-signers");
-    let (alice, bob) = (SignerKey::generate(&folder, "alice"), SignerKey::generate(&folder, "bob"));
+    let (alice, bob) = (
+        SignerKey::generate(&folder, "alice"),
+        SignerKey::generate(&folder, "bob"),
+    );
     let image = Image {
         digest: format!("sha256:{}", "5e".repeat(32)),
         size: 1000,
@@ -73,7 +76,9 @@ fn what_we_upload_the_reference_server_would_have_written_alike() {
     remote.is_whole();
     // Go writes these characters in another way than most, unless it is told not to.
     let (public, private) = (alice.public.to_str().unwrap(), alice.private.to_str().unwrap());
-    hand.does(&["signer", "add", "alice", &gun, "--key", public, "--path", "<&>", "--path", "2."]);
+    hand.does(&[
+        "signer", "add", "alice", &gun, "--key", public, "--path", "<&>", "--path", "2.",
+    ]);
     remote.is_whole();
     hand.does(&["key", "load", private, "--name", "alice"]);
     sign("2.0");

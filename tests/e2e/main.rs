@@ -11,6 +11,8 @@
 
 #[path = "../support/manifests.rs"]
 mod manifests;
+#[path = "../support/storage_suite.rs"]
+mod storage_suite;
 
 // The peers.
 mod api;
@@ -25,6 +27,7 @@ mod notary;
 mod objects;
 mod our_server;
 mod pki;
+mod postgres_server;
 mod process;
 mod recorder;
 mod registry;
@@ -56,6 +59,7 @@ mod neighbours;
 mod nodes;
 mod outage;
 mod policy_admission;
+mod postgres;
 mod publish;
 mod restart;
 mod transport;

@@ -53,10 +53,20 @@ fn forward(server: &str, name: &str, request: &Request) -> (&'static str, String
     let body = process::write(&format!("recorder/{name}.body"), &request.body);
     let mut command = Command::new("curl");
     command
-        .args(["--silent", "--max-time", "20", "--write-out", "\n%{http_code}", "--cacert"])
+        .args([
+            "--silent",
+            "--max-time",
+            "20",
+            "--write-out",
+            "\n%{http_code}",
+            "--cacert",
+        ])
         .arg(pki::authority())
         .args(["--request", method, "--header"])
-        .arg(format!("content-type: {}", request.header("content-type").unwrap_or("")))
+        .arg(format!(
+            "content-type: {}",
+            request.header("content-type").unwrap_or("")
+        ))
         .arg("--data-binary")
         .arg(format!("@{}", body.display()))
         .arg(format!("{server}{target}"));
@@ -78,7 +88,10 @@ fn files(request: &Request) -> Vec<Uploaded> {
         return Vec::new();
     };
     let body = text(&request.body);
-    let parts = body.split(&format!("--{boundary}")).filter_map(|part| part.split_once("\r\n\r\n"));
+    let boundary = format!("--{boundary}");
+    let parts = body
+        .split(&boundary)
+        .filter_map(|part| part.split_once("\r\n\r\n"));
     parts
         .map(|(head, file)| {
             let (_, role) = head.split_once("filename=\"").unwrap();

@@ -24,7 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn storage(name: &str) -> Storage {
     Storage::Database {
-        url: postgres_server::shared().database().url().expose_secret().to_owned(),
+        url: postgres_server::shared()
+            .database()
+            .url()
+            .expose_secret()
+            .to_owned(),
         sealing_key: process::new_folder(name).join("sealing.key"),
     }
 }
@@ -40,7 +44,14 @@ fn what_one_replica_was_told_the_other_knows() {
     let elsewhere = Hand::with_keys(&second.url(), "agree-elsewhere", &hand.keys);
     let sign = |by: &Hand, tag: &str| {
         let image = format!("{gun}:{tag}");
-        by.does(&["sign", &image, "--digest", &image_of(tag).digest, "--size", "1000"]);
+        by.does(&[
+            "sign",
+            &image,
+            "--digest",
+            &image_of(tag).digest,
+            "--size",
+            "1000",
+        ]);
     };
     hand.does(&["init", &gun]);
     sign(&elsewhere, "1.0");
@@ -50,7 +61,9 @@ fn what_one_replica_was_told_the_other_knows() {
     sign(&elsewhere, "3.0");
     let remotes = [&first, &second].map(|server| Remote::new(&server.url(), &gun));
     for file in ["timestamp", "snapshot", "root", "targets"] {
-        let [first, second] = remotes.each_ref().map(|remote| remote.get(&format!("{file}.json")).unwrap());
+        let [first, second] = remotes
+            .each_ref()
+            .map(|remote| remote.get(&format!("{file}.json")).unwrap());
         assert_eq!(first, second, "{file}");
     }
     // Keys that the reference asks for on one side before it publishes on the other.
@@ -72,14 +85,24 @@ fn publishers_at_two_replicas_lose_nothing_when_one_is_killed() {
     balancer.set(&replicas.each_ref().map(OurServer::backend));
     let url = format!("https://localhost:{}", balancer.port);
     let host = &trust().registry.host;
-    let (shared, own) = (format!("{host}/replicas/shared"), format!("{host}/replicas/owners"));
+    let (shared, own) = (
+        format!("{host}/replicas/shared"),
+        format!("{host}/replicas/owners"),
+    );
     let folder = process::new_folder("replicas-signers");
     let signers = ["alice", "bob", "carol"].map(|name| SignerKey::generate(&folder, name));
 
     let owner = Hand::new(&url, "replicas-owner");
     owner.does(&["init", &shared, &own]);
     for signer in &signers {
-        owner.does(&["signer", "add", &signer.name, &shared, "--key", signer.public.to_str().unwrap()]);
+        owner.does(&[
+            "signer",
+            "add",
+            &signer.name,
+            &shared,
+            "--key",
+            signer.public.to_str().unwrap(),
+        ]);
     }
     let [alice, bob, carol] = &signers;
     let half = AtomicBool::new(false);
@@ -89,7 +112,13 @@ fn publishers_at_two_replicas_lose_nothing_when_one_is_killed() {
             let (url, gun, half) = (&url, &shared, &half);
             scope.spawn(move || {
                 let hand = Hand::new(url, &format!("replicas-{}", signer.name));
-                hand.does(&["key", "load", signer.private.to_str().unwrap(), "--name", &signer.name]);
+                hand.does(&[
+                    "key",
+                    "load",
+                    signer.private.to_str().unwrap(),
+                    "--name",
+                    &signer.name,
+                ]);
                 publish_ours(&hand, gun, &signer.name, half);
             });
         }
@@ -113,19 +142,29 @@ fn publishers_at_two_replicas_lose_nothing_when_one_is_killed() {
     });
 
     let of = |names: &[&str]| -> BTreeSet<String> {
-        names.iter().flat_map(|name| (0..TAGS).map(move |number| format!("{name}-{number}"))).collect()
+        names
+            .iter()
+            .flat_map(|name| (0..TAGS).map(move |number| format!("{name}-{number}")))
+            .collect()
     };
     replicas[0].restart();
-    for (gun, expected) in [(&shared, of(&["alice", "bob", "carol"])), (&own, of(&["ours", "theirs"]))] {
+    for (gun, expected) in [
+        (&shared, of(&["alice", "bob", "carol"])),
+        (&own, of(&["ours", "theirs"])),
+    ] {
         for (number, replica) in replicas.iter().enumerate() {
             let reader = format!("replicas-reader-{number}");
             let inspected = Hand::with_keys(&replica.url(), &reader, &owner.keys).inspect(gun);
             let tags = inspected["SignedTags"].as_array().unwrap().iter();
-            let tags: BTreeSet<_> = tags.map(|tag| tag["SignedTag"].as_str().unwrap().to_owned()).collect();
+            let tags: BTreeSet<_> = tags
+                .map(|tag| tag["SignedTag"].as_str().unwrap().to_owned())
+                .collect();
             assert_eq!(tags, expected, "{gun} at replica {number}");
             Remote::new(&replica.url(), gun).is_whole();
         }
-        let [first, second] = replicas.each_ref().map(|it| Remote::new(&it.url(), gun).get("timestamp.json"));
+        let [first, second] = replicas
+            .each_ref()
+            .map(|it| Remote::new(&it.url(), gun).get("timestamp.json"));
         assert_eq!(first, second);
     }
 }
