@@ -68,13 +68,13 @@ const ROWS: [Row; 18] = [
     Row("make a repository, with the snapshot key at hand", Column::init),
     Row("sign a tag", |it| it.sign(it.author, &["1.0"])),
     Row("publish several tags at once", |it| {
-        it.sign(it.author, &["1.1", "1.2"])
+        it.sign(it.author, &["1.1", "1.2"]);
     }),
     Row("list the tags of the other client", Column::list),
     Row("verify the tags of the other client", Column::verify),
     Row("revoke a tag of the other client", |it| it.revoke("2.0")),
     Row("rotate the snapshot key to the server", |it| {
-        it.rotate("snapshot", &["-r"])
+        it.rotate("snapshot", &["-r"]);
     }),
     Row("sign without the snapshot key", |it| it.sign(it.author, &["3.0"])),
     Row("rotate the snapshot key back", |it| it.rotate("snapshot", &[])),
@@ -372,25 +372,18 @@ fn every_operation_of_either_client_at_either_server_is_seen_by_the_other() {
             .collect();
         running.into_iter().map(|column| column.join().unwrap()).collect()
     });
-    let heading = columns
+    let authors = columns
         .iter()
         .map(|(author, server, _)| format!("{}, {server}", author.name()));
-    let mut table = format!("| | {} |\n", heading.collect::<Vec<_>>().join(" | "));
-    table += &format!("| --- |{}\n", " --- |".repeat(columns.len()));
-    for (number, Row(name, ..)) in ROWS.iter().enumerate() {
-        let cells: Vec<_> = filled.iter().map(|column| column[number]).collect();
-        table += &format!("| {name} | {} |\n", cells.join(" | "));
-    }
+    let table = table(&authors.collect::<Vec<_>>(), &filled);
     // Past libtest's capture: the log of a run says what works with what.
     let _ = writeln!(std::io::stderr(), "{table}");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/interop.md");
     let page = std::fs::read_to_string(&path).unwrap();
-    let old = page
-        .lines()
-        .filter(|line| line.starts_with("| "))
-        .collect::<Vec<_>>()
-        .join("\n")
-        + "\n";
+    let lines = page
+        .split_inclusive('\n')
+        .skip_while(|line| !line.starts_with('|'));
+    let old: String = lines.take_while(|line| line.starts_with('|')).collect();
     if std::env::var_os("COUNTERSIGN_REWRITE").is_some() {
         std::fs::write(&path, page.replace(&old, &table)).unwrap();
     } else {
@@ -399,4 +392,18 @@ fn every_operation_of_either_client_at_either_server_is_seen_by_the_other() {
             "docs/interop.md: COUNTERSIGN_REWRITE=1 writes it anew"
         );
     }
+}
+
+/// As the page has it.
+fn table(heading: &[String], columns: &[Vec<&str>]) -> String {
+    let row = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
+    let heading = ["operation"]
+        .into_iter()
+        .chain(heading.iter().map(String::as_str));
+    let mut lines = vec![row(heading.collect()), row(vec!["---"; columns.len() + 1])];
+    lines.extend(ROWS.iter().enumerate().map(|(number, Row(name, _))| {
+        let cells = columns.iter().map(|column| column[number]);
+        row([*name].into_iter().chain(cells).collect())
+    }));
+    lines.concat()
 }

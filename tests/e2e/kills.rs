@@ -1,6 +1,8 @@
 //! A trust server that is killed at any moment of a publication has after it what it had before, or what was
 //! published, and what it said it has taken.
 
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -19,9 +21,9 @@ use crate::upload::Pen;
 use crate::world::trust;
 
 /// Kills while the request is under way, each after another number of its bytes.
-const IN_REQUEST: usize = 25;
+const IN_REQUEST: u32 = 25;
 /// Kills after the last byte of the request, each a moment later, until well after the answer.
-const AFTER_REQUEST: usize = 75;
+const AFTER_REQUEST: u32 = 75;
 /// What the moments after the request are spread over, in lengths of a publication that nobody disturbs.
 const SPREAD: f64 = 1.5;
 
@@ -30,7 +32,7 @@ struct Reader<'a> {
     server: &'a OurServer,
     gun: &'a str,
     root: &'a str,
-    state: Option<std::path::PathBuf>,
+    state: Option<PathBuf>,
 }
 
 impl Reader<'_> {
@@ -57,7 +59,6 @@ impl Reader<'_> {
 fn a_server_that_is_killed_at_any_moment_of_a_publication_keeps_all_of_it_or_nothing() {
     let server = OurServer::start("killed");
     let gun = format!("{}/killed/app", trust().registry.host);
-    // Keys of the reference's take less time to open, so that more of the time is spent on publishing.
     let notary = Publisher::at(&server.url(), "killed", &gun);
     notary.init();
     let root = notary.root_key_id();
@@ -88,7 +89,7 @@ fn a_server_that_is_killed_at_any_moment_of_a_publication_keeps_all_of_it_or_not
     let done = AtomicBool::new(false);
     let (kept, lost, acknowledged) = thread::scope(|scope| {
         let crowd = scope.spawn(|| publish_meanwhile(&server, &done));
-        let mut outcomes = [0; 3];
+        let mut outcomes = [0_u32; 3];
         for round in 0..IN_REQUEST + AFTER_REQUEST {
             let (tag, content) = (format!("round-{round}"), digest(&format!("round {round}")));
             let before = remote.get("targets.json").unwrap();
@@ -96,13 +97,13 @@ fn a_server_that_is_killed_at_any_moment_of_a_publication_keeps_all_of_it_or_not
             let status = if let Some(after) = round.checked_sub(IN_REQUEST) {
                 upload.send(upload.len());
                 let answer = scope.spawn(|| upload.status());
-                let share = f64::from(u32::try_from(after).unwrap()) / AFTER_REQUEST as f64;
+                let share = f64::from(after) / f64::from(AFTER_REQUEST);
                 // No waiting for anything: this moment is what is tried.
                 thread::sleep(undisturbed.mul_f64(share * SPREAD));
                 server.kill();
                 answer.join().unwrap()
             } else {
-                upload.send(upload.len() * round / IN_REQUEST);
+                upload.send(upload.len() / IN_REQUEST as usize * round as usize);
                 server.kill();
                 upload.status()
             };
@@ -121,7 +122,7 @@ fn a_server_that_is_killed_at_any_moment_of_a_publication_keeps_all_of_it_or_not
             } else {
                 assert_eq!(now, expected, "{tag}");
                 outcomes[0] += 1;
-                outcomes[2] += usize::from(status == Some(200));
+                outcomes[2] += u32::from(status == Some(200));
             }
         }
         done.store(true, Ordering::Relaxed);
@@ -130,7 +131,8 @@ fn a_server_that_is_killed_at_any_moment_of_a_publication_keeps_all_of_it_or_not
         let [kept, lost, acknowledged] = outcomes;
         (kept, lost, acknowledged)
     });
-    eprintln!(
+    let _ = writeln!(
+        std::io::stderr(),
         "{kept} kept, {acknowledged} of them acknowledged; {lost} lost; a publication takes {undisturbed:?}"
     );
     // Else the moments were all before the commit, or all after it.

@@ -67,8 +67,8 @@ impl Remote {
             .unwrap_or_else(|| panic!("{role} is not to be had by its hash"));
         assert_eq!(Sha256::digest(&file)[..], sha256, "{role}");
         assert_eq!(
-            Some(file.len()),
-            listed["length"].as_u64().map(|it| it as usize),
+            u64::try_from(file.len()).ok(),
+            listed["length"].as_u64(),
             "{role}"
         );
         file
