@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response};
+use http::{HeaderValue, Response};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::{info, warn};
@@ -107,14 +107,10 @@ impl<S: Storage> TrustServer<S> {
 
     /// Answers a call, whatever it is.
     pub async fn answer(&self, call: Call) -> Response<Bytes> {
-        let response = match self.respond(&call).await {
+        match self.respond(&call).await {
             Ok(response) => response,
             Err(error) => error.into_response(),
-        };
-        if call.method == Method::HEAD {
-            return wire::headers_only(response);
         }
-        response
     }
 
     async fn respond(&self, call: &Call) -> Result<Response<Bytes>, ProtocolError> {

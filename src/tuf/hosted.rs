@@ -60,7 +60,8 @@ use crate::reference::Gun;
 pub struct Holding {
     /// The current file of every role.
     pub files: BTreeMap<Role, Bytes>,
-    /// The highest version that was ever stored of every role.
+    /// The highest version that was ever stored of every role. Of an earlier life of the repository, only those of
+    /// snapshot and timestamp: publishers begin the others anew and could not know (§8.6.8).
     pub used: BTreeMap<Role, u64>,
 }
 

@@ -112,10 +112,10 @@ fn stored(child: &mut Child) -> impl Iterator<Item = u64> + use<> {
 /// The child's part: writes `most` versions and says so.
 async fn write_as_child(dir: &OsStr, most: usize) {
     let storage = Sqlite::open(Path::new(dir)).await.unwrap();
-    let mut left = most;
+    let (mut out, mut left) = (io::stdout(), most);
     while left > 0 {
         if let Some(version) = write_next(&storage).await {
-            writeln!(io::stdout(), "{STORED}{version}").unwrap();
+            writeln!(out, "{STORED}{version}").unwrap();
             left -= 1;
         }
     }

@@ -13,10 +13,9 @@ rules:
 ";
 
 fn rules() -> Access {
-    let tokens: String = ["ci", "alice", "bob", "auditor", "root"]
-        .iter()
+    let tokens = ["ci", "alice", "bob", "auditor", "root"]
         .map(|name| format!("- {{name: {name}, sha256: {}}}\n", sha256(name)))
-        .collect();
+        .concat();
     access(&format!("{RULES}tokens:\n{tokens}"))
 }
 

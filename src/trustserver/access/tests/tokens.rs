@@ -76,7 +76,11 @@ impl Signer {
     /// The key id as libtrust makes it, by the crates that the server does not use for it.
     fn kid(&self) -> String {
         let hash = Sha256::digest(rcgen::PublicKeyData::subject_public_key_info(&self.0));
-        let bits: String = hash[..30].iter().map(|byte| format!("{byte:08b}")).collect();
+        let bits = hash[..30]
+            .iter()
+            .map(|byte| format!("{byte:08b}"))
+            .collect::<Vec<_>>()
+            .concat();
         let digits: Vec<char> = bits
             .as_bytes()
             .chunks(5)
@@ -228,7 +232,6 @@ async fn push(access: &Access, token: &str) -> String {
 async fn claims_are_those_of_our_service_for_us_and_now() {
     let service = Service::new();
     let at = now().as_second();
-    let repository = |name: &str, actions: Value| json!([{"type": "repository", "class": "", "name": name, "actions": actions}]);
     for (label, claims, want) in [
         ("honest", claims(), "token alice"),
         (
@@ -278,6 +281,17 @@ async fn claims_are_those_of_our_service_for_us_and_now() {
             but("sub", json!("a".repeat(300))),
             "token_malformed",
         ),
+    ] {
+        let got = push(&service.access(), &service.token(&claims)).await;
+        assert_eq!(got, want, "{label}");
+    }
+}
+
+#[tokio::test]
+async fn scopes_are_those_of_this_very_repository() {
+    let service = Service::new();
+    let repository = |name: &str, actions: Value| json!([{"type": "repository", "class": "", "name": name, "actions": actions}]);
+    for (label, claims, want) in [
         ("no access", without("access"), "insufficient"),
         ("null as Go has it", but("access", json!(null)), "insufficient"),
         (

@@ -49,7 +49,7 @@ fn nothing_is_due_where_root_ends_before() {
     let mut upload = scene.upload(&[Change::Resign { role: Role::Root }]);
     let ends = scene.now + DAY;
     scene.forge(&mut upload, "root", |signed| {
-        signed["expires"] = ends.to_string().into()
+        signed["expires"] = ends.to_string().into();
     });
     let accepted = scene.publish(&upload);
     assert_eq!(accepted.renew_at, None);
