@@ -1,6 +1,7 @@
 //! Two of our trust servers on one database are one trust server, of which one half may go.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::hand::Hand;
 use crate::notary::{Publisher, SignerKey};
 use crate::our_server::{OurServer, Storage};
 use crate::postgres_server;
-use crate::process::{self, eventually, output};
+use crate::process::{self, eventually, output, run};
 use crate::registry::Image;
 use crate::remote::Remote;
 use crate::world::trust;
@@ -23,13 +24,20 @@ const TAGS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn storage(name: &str) -> Storage {
+    let sealing_key = process::new_folder(name).join("sealing.key");
+    // No replica makes it: each would make another.
+    run(Command::new("openssl")
+        .args(["rand", "-hex", "-out"])
+        .arg(&sealing_key)
+        .arg("32"));
+    run(Command::new("chmod").arg("600").arg(&sealing_key));
     Storage::Database {
         url: postgres_server::shared()
             .database()
             .url()
             .expose_secret()
             .to_owned(),
-        sealing_key: process::new_folder(name).join("sealing.key"),
+        sealing_key,
     }
 }
 
