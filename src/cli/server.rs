@@ -152,5 +152,6 @@ async fn serve<S: Storage>(args: &Serve, storage: S) -> anyhow::Result<Status> {
         _never = gatekeeper.keep_fresh() => Err(ServeError::Task(None)),
     };
     ending.cancel();
+    server.finish().await;
     outcome.map(|()| Status::Success).map_err(anyhow::Error::from)
 }
