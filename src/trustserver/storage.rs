@@ -137,7 +137,7 @@ pub enum Page {
     Newest(usize),
 }
 
-/// A database of repositories. Cheap to clone; all clones are the same database.
+/// A database of repositories. Cheap to clone; all clones are the same database. Times are kept to the microsecond.
 ///
 /// No method decides anything: what a repository may become is for [`crate::tuf::hosted`] to say.
 pub trait Storage: Clone + Send + Sync + 'static {
@@ -145,7 +145,8 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn repository(&self, gun: &Gun) -> impl Future<Output = Result<Option<Repository>, StorageError>> + Send;
 
     /// What a repository that is not there begins with: the generation that a first write names, and
-    /// [`Repository::used`] of its earlier lives.
+    /// [`Repository::used`] of its earlier lives. If it is there by now, the generation is 0, which a repository that
+    /// is there never has: else a first write would come to pass on top of somebody else's.
     fn vacancy(
         &self,
         gun: &Gun,
