@@ -13,22 +13,22 @@ pub mod dump;
 
 mod error;
 mod manifest;
+mod sealing;
 mod tar;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 
 pub use self::archive::Archive;
 pub use self::error::InterchangeError;
 use self::manifest::{MAX_BYTES, MAX_CHANGES, MAX_FILES, MAX_KEYS, most, within};
+use self::sealing::{seal, unseal};
 use super::seal::Sealer;
-use super::storage::{Committed, Event, File, Page, Repository, SealedKey, Storage, StorageError, Whole};
+use super::storage::{Committed, Event, File, Page, Repository, SealedKey, Storage, Whole};
 use crate::reference::Gun;
-use crate::tuf::hosted::{Examined, examine};
+use crate::tuf::hosted::{Examined, Holding, examine};
 use crate::tuf::{KeyId, Limits, PrivateKey, Role};
 
 type Result<T> = std::result::Result<T, InterchangeError>;
@@ -139,37 +139,42 @@ impl Parcel {
             total = total.saturating_add(length);
             most("bytes of one file", length, Limits::default().targets_bytes)?;
             most("bytes of files", total, MAX_BYTES)?;
-            let what = || InterchangeError::File {
-                gun: self.gun.clone(),
-                role: role.clone(),
-                version: file.version,
-            };
-            if !versions.insert((role.clone(), file.version)) {
-                return Err(what());
-            }
-            if !archive::is_version_of(&file.bytes, role, file.version) {
-                return Err(what());
+            let new = versions.insert((role.clone(), file.version));
+            let used = self.used.get(role).is_some_and(|used| *used >= file.version);
+            if !new || !used || !archive::is_version_of(&file.bytes, role, file.version) {
+                return Err(self.odd(role, file.version));
             }
         }
-        for (role, version) in self.current.iter().chain(&self.used) {
-            most("a version", *version, MAX_VERSION)?;
-            let listed = versions.contains(&(role.clone(), *version)) || !self.current.contains_key(role);
-            let below = self.used.get(role).is_some_and(|used| used >= version);
-            if !(listed || self.current.get(role) != Some(version)) || !below {
-                return Err(InterchangeError::File {
-                    gun: self.gun.clone(),
-                    role: role.clone(),
-                    version: *version,
-                });
+        for (role, version) in &self.current {
+            let there = versions.contains(&(role.clone(), *version));
+            let used = self.used.get(role).is_some_and(|used| used >= version);
+            if !there || !used {
+                return Err(self.odd(role, *version));
             }
         }
-        Ok(())
+        let highest = self.used.values().max().copied().unwrap_or_default();
+        most("a version", highest, MAX_VERSION)
     }
 
-    /// The files that are current.
-    fn state(&self) -> BTreeMap<Role, Bytes> {
-        let current = self.files.iter().filter(|(role, file)| self.is_current(role, file));
-        current.map(|(role, file)| (role.clone(), file.bytes.clone())).collect()
+    fn odd(&self, role: &Role, version: u64) -> InterchangeError {
+        InterchangeError::File {
+            gun: self.gun.clone(),
+            role: role.clone(),
+            version,
+        }
+    }
+
+    /// What is current.
+    fn holding(&self) -> Holding {
+        let current = self.current_files();
+        Holding {
+            files: current.map(|(role, file)| (role.clone(), file.bytes.clone())).collect(),
+            used: self.used.clone(),
+        }
+    }
+
+    fn current_files(&self) -> impl Iterator<Item = &(Role, File)> {
+        self.files.iter().filter(|(role, file)| self.is_current(role, file))
     }
 
     fn is_current(&self, role: &Role, file: &File) -> bool {
@@ -260,9 +265,11 @@ pub async fn import<S: Storage>(
     now: Timestamp,
 ) -> Result<Imported> {
     parcel.is_sound()?;
-    let examined = examine(&parcel.gun, &parcel.state(), now).map_err(|source| InterchangeError::Unverified {
-        gun: parcel.gun.clone(),
-        source: Box::new(source),
+    let examined = examine(&parcel.gun, &parcel.holding(), now, &Limits::default()).map_err(|source| {
+        InterchangeError::Unverified {
+            gun: parcel.gun.clone(),
+            source: Box::new(source),
+        }
     })?;
     let present = storage.repository(&parcel.gun).await?;
     let (generation, used) = match &present {
@@ -288,7 +295,7 @@ pub async fn import<S: Storage>(
         files: parcel.files.clone(),
         current: parcel.current.clone(),
         used: parcel.used.clone(),
-        renew_at: keys.contains_key(&Role::Timestamp).then_some(now),
+        renew_at: renew_at(parcel, &examined, now).filter(|_| keys.contains_key(&Role::Timestamp)),
         keys: sealed(parcel, sealer)?,
         changes: announced(parcel, known, now),
     };
@@ -303,7 +310,7 @@ pub async fn import<S: Storage>(
 /// Roles that would go back to a version that is not above what was used, unless it is the very file that is there.
 fn rollbacks(parcel: &Parcel, present: Option<&Repository>, used: &BTreeMap<Role, u64>) -> Vec<Rollback> {
     let mut rollbacks = Vec::new();
-    for (role, file) in parcel.files.iter().filter(|(role, file)| parcel.is_current(role, file)) {
+    for (role, file) in parcel.current_files() {
         let Some(used) = used.get(role).copied() else { continue };
         let same = present
             .and_then(|repository| repository.files.get(role))
@@ -335,6 +342,19 @@ fn wanted(parcel: &Parcel, held: &[SealedKey], examined: &Examined) -> BTreeMap<
         .collect()
 }
 
+/// When the server has to sign again: after two thirds of the life of its timestamp or snapshot, as it does with those
+/// that it made itself (§8.6.5).
+fn renew_at(parcel: &Parcel, examined: &Examined, now: Timestamp) -> Option<Timestamp> {
+    let signed = parcel.current_files().filter(|(role, _)| matches!(role, Role::Snapshot | Role::Timestamp));
+    signed
+        .filter_map(|(role, file)| {
+            let life = examined.expires.get(role)?.duration_since(file.stored_at);
+            file.stored_at.checked_add(life.checked_mul(2)?.checked_div(3)?).ok()
+        })
+        .map(|at| at.max(now))
+        .min()
+}
+
 fn report(
     parcel: &Parcel,
     examined: &Examined,
@@ -356,10 +376,7 @@ fn report(
 /// hear everything twice; what is current in any case, so that who follows the changefeed hears of the import.
 fn announced(parcel: &Parcel, known: bool, now: Timestamp) -> Vec<(Timestamp, Event)> {
     let mut changes = if known { Vec::new() } else { parcel.changes.clone() };
-    let timestamp = parcel
-        .files
-        .iter()
-        .find(|(role, file)| *role == Role::Timestamp && parcel.is_current(role, file));
+    let timestamp = parcel.current_files().find(|(role, _)| *role == Role::Timestamp);
     let current = timestamp.map(|(_, file)| Event::Update {
         version: file.version,
         sha256: file.sha256,

@@ -6,6 +6,7 @@ use super::Rollback;
 use crate::reference::Gun;
 use crate::trustserver::seal::SealError;
 use crate::trustserver::storage::StorageError;
+use crate::tuf::hosted::Rejection;
 use crate::tuf::{KeyFileError, KeyId, Role};
 
 /// Why a repository did not come in or out. Nothing was stored of it.
@@ -110,7 +111,7 @@ pub enum InterchangeError {
         gun: Gun,
         /// Why.
         #[source]
-        source: Box<crate::tuf::Error>,
+        source: Box<Rejection>,
     },
     /// Somebody else writes to it all the time.
     #[error("{gun} was written to meanwhile")]
