@@ -221,12 +221,7 @@ async fn collect<S: Storage>(storage: &S, sealer: &Sealer, gun: &Gun, now: &Repo
     }
     let mut keys = Vec::new();
     for key in storage.keys(gun).await? {
-        keys.push(ParcelKey {
-            key: unseal(sealer, gun, &key)?,
-            role: key.role,
-            used: key.used,
-            created_at: key.created_at,
-        });
+        keys.push(unseal(sealer, gun, key)?);
     }
     let current = now.files.iter().map(|(role, file)| (role.clone(), file.version));
     Ok(Parcel {
@@ -296,7 +291,7 @@ pub async fn import<S: Storage>(
         current: parcel.current.clone(),
         used: parcel.used.clone(),
         renew_at: renew_at(parcel, &examined, now).filter(|_| keys.contains_key(&Role::Timestamp)),
-        keys: sealed(parcel, sealer)?,
+        keys: seal(sealer, parcel)?,
         changes: announced(parcel, known, now),
     };
     match storage.restore(&parcel.gun, generation, whole).await? {
@@ -385,12 +380,4 @@ fn announced(parcel: &Parcel, known: bool, now: Timestamp) -> Vec<(Timestamp, Ev
         changes.push((now, current));
     }
     changes
-}
-
-fn sealed(parcel: &Parcel, sealer: &Sealer) -> Result<Vec<SealedKey>> {
-    let mut sealed = Vec::with_capacity(parcel.keys.len());
-    for key in &parcel.keys {
-        sealed.push(seal(sealer, &parcel.gun, key)?);
-    }
-    Ok(sealed)
 }
