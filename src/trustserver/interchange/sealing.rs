@@ -8,7 +8,7 @@ use crate::tuf::KeyId;
 
 /// Opens a key of `gun`.
 pub(super) fn unseal(sealer: &Sealer, gun: &Gun, key: SealedKey) -> Result<ParcelKey> {
-    let opened = sealer.open_key(gun, &key).map_err(failed(gun, key.id))?;
+    let opened = sealer.unseal(gun, &key).map_err(failed(gun, key.id))?;
     Ok(ParcelKey {
         key: opened,
         role: key.role,
