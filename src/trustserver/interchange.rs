@@ -168,13 +168,17 @@ impl Parcel {
     fn holding(&self) -> Holding {
         let current = self.current_files();
         Holding {
-            files: current.map(|(role, file)| (role.clone(), file.bytes.clone())).collect(),
+            files: current
+                .map(|(role, file)| (role.clone(), file.bytes.clone()))
+                .collect(),
             used: self.used.clone(),
         }
     }
 
     fn current_files(&self) -> impl Iterator<Item = &(Role, File)> {
-        self.files.iter().filter(|(role, file)| self.is_current(role, file))
+        self.files
+            .iter()
+            .filter(|(role, file)| self.is_current(role, file))
     }
 
     fn is_current(&self, role: &Role, file: &File) -> bool {
@@ -214,7 +218,9 @@ async fn collect<S: Storage>(storage: &S, sealer: &Sealer, gun: &Gun, now: &Repo
     let mut total: u64 = 0;
     for (role, version) in versions {
         // One that is gone again was deleted with the repository: the generation will say so.
-        let Some(file) = storage.by_version(gun, &role, version).await? else { continue };
+        let Some(file) = storage.by_version(gun, &role, version).await? else {
+            continue;
+        };
         total = total.saturating_add(u64::try_from(file.bytes.len()).unwrap_or(u64::MAX));
         most("bytes of files", total, MAX_BYTES)?;
         files.push((role, file));
@@ -239,7 +245,9 @@ async fn changes<S: Storage>(storage: &S, gun: &Gun) -> Result<Vec<(Timestamp, E
     let mut after = 0;
     loop {
         let page = storage.changes(Some(gun), Page::After(after, PAGE)).await?;
-        let Some(last) = page.last() else { return Ok(changes) };
+        let Some(last) = page.last() else {
+            return Ok(changes);
+        };
         after = last.id;
         changes.extend(page.into_iter().map(|record| (record.created_at, record.event)));
         within("entries of the changefeed", changes.len(), MAX_CHANGES)?;
@@ -285,7 +293,10 @@ pub async fn import<S: Storage>(
     }
     let held = storage.keys(&parcel.gun).await?;
     let keys = wanted(parcel, &held, &examined);
-    let known = !storage.changes(Some(&parcel.gun), Page::Newest(1)).await?.is_empty();
+    let known = !storage
+        .changes(Some(&parcel.gun), Page::Newest(1))
+        .await?
+        .is_empty();
     let whole = Whole {
         files: parcel.files.clone(),
         current: parcel.current.clone(),
@@ -306,7 +317,9 @@ pub async fn import<S: Storage>(
 fn rollbacks(parcel: &Parcel, present: Option<&Repository>, used: &BTreeMap<Role, u64>) -> Vec<Rollback> {
     let mut rollbacks = Vec::new();
     for (role, file) in parcel.current_files() {
-        let Some(used) = used.get(role).copied() else { continue };
+        let Some(used) = used.get(role).copied() else {
+            continue;
+        };
         let same = present
             .and_then(|repository| repository.files.get(role))
             .is_some_and(|stored| stored.version == file.version && stored.sha256 == file.sha256);
@@ -340,11 +353,15 @@ fn wanted(parcel: &Parcel, held: &[SealedKey], examined: &Examined) -> BTreeMap<
 /// When the server has to sign again: after two thirds of the life of its timestamp or snapshot, as it does with those
 /// that it made itself (§8.6.5).
 fn renew_at(parcel: &Parcel, examined: &Examined, now: Timestamp) -> Option<Timestamp> {
-    let signed = parcel.current_files().filter(|(role, _)| matches!(role, Role::Snapshot | Role::Timestamp));
+    let signed = parcel
+        .current_files()
+        .filter(|(role, _)| matches!(role, Role::Snapshot | Role::Timestamp));
     signed
         .filter_map(|(role, file)| {
             let life = examined.expires.get(role)?.duration_since(file.stored_at);
-            file.stored_at.checked_add(life.checked_mul(2)?.checked_div(3)?).ok()
+            file.stored_at
+                .checked_add(life.checked_mul(2)?.checked_div(3)?)
+                .ok()
         })
         .map(|at| at.max(now))
         .min()

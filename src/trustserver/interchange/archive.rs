@@ -36,7 +36,12 @@ const MAX_KEY: u64 = 64 << 10;
 /// # Errors
 ///
 /// [`InterchangeError`] if it cannot be written, or a key cannot be encrypted.
-pub fn write<W: Write>(parcel: &Parcel, passphrase: Option<&SecretString>, now: Timestamp, out: W) -> Result<W> {
+pub fn write<W: Write>(
+    parcel: &Parcel,
+    passphrase: Option<&SecretString>,
+    now: Timestamp,
+    out: W,
+) -> Result<W> {
     let manifest = serde_json::to_vec_pretty(&Manifest::of(parcel, passphrase.is_some(), now));
     let manifest = manifest.map_err(|error| InterchangeError::Write(error.into()))?;
     let seconds = u64::try_from(now.as_second()).unwrap_or_default();
@@ -45,7 +50,8 @@ pub fn write<W: Write>(parcel: &Parcel, passphrase: Option<&SecretString>, now: 
     let mut written = HashSet::new();
     for (_, file) in &parcel.files {
         if written.insert(file.sha256) {
-            tar.append(&file_name(&file.sha256), &file.bytes).map_err(InterchangeError::Write)?;
+            tar.append(&file_name(&file.sha256), &file.bytes)
+                .map_err(InterchangeError::Write)?;
         }
     }
     for key in passphrase.map_or(&[][..], |_| &parcel.keys) {
@@ -73,7 +79,9 @@ impl Archive {
     pub fn read(from: impl Read) -> Result<Self> {
         let mut tar = Reader::new(from);
         let manifest = tar.member().map_err(|_| InterchangeError::Foreign)?;
-        let manifest = manifest.filter(|member| member.name == MANIFEST).ok_or(InterchangeError::Foreign)?;
+        let manifest = manifest
+            .filter(|member| member.name == MANIFEST)
+            .ok_or(InterchangeError::Foreign)?;
         let json = tar.bytes(&manifest, MAX_MANIFEST).map_err(damage("manifest"))?;
         let Contents {
             gun,
@@ -117,14 +125,28 @@ impl Archive {
     /// [`InterchangeError::Key`] if one does not open, and [`InterchangeError::KeyId`] if another key is inside than
     /// its name says.
     pub fn open(mut self, passphrase: Option<&SecretString>) -> Result<Parcel> {
-        let Some(passphrase) = passphrase else { return Ok(self.parcel) };
+        let Some(passphrase) = passphrase else {
+            return Ok(self.parcel);
+        };
         for (listed, file) in self.keys {
-            let ListedKey { id, role, used, created_at } = listed;
-            let key = file.open(Some(passphrase)).map_err(|source| InterchangeError::Key { id, source })?;
+            let ListedKey {
+                id,
+                role,
+                used,
+                created_at,
+            } = listed;
+            let key = file
+                .open(Some(passphrase))
+                .map_err(|source| InterchangeError::Key { id, source })?;
             if key.id() != id {
                 return Err(InterchangeError::KeyId { id });
             }
-            self.parcel.keys.push(ParcelKey { key, role, used, created_at });
+            self.parcel.keys.push(ParcelKey {
+                key,
+                role,
+                used,
+                created_at,
+            });
         }
         Ok(self.parcel)
     }
@@ -221,7 +243,9 @@ fn read_member<R: Read>(tar: &mut Reader<R>, name: &str, length: u64, what: &'st
 
 fn damage(what: &'static str) -> impl Fn(TarError) -> InterchangeError {
     move |error| match error {
-        TarError::Io(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => InterchangeError::Read(error),
+        TarError::Io(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
+            InterchangeError::Read(error)
+        }
         TarError::Io(_) | TarError::Header | TarError::Length => InterchangeError::Damaged { what },
     }
 }

@@ -20,10 +20,11 @@ use secrecy::SecretString;
 
 pub use self::assemble::{KeyFault, Unusable, WhyNoKey};
 pub use self::jwe::JweError;
-use self::staging::{Staging, read_sqlite};
 pub use self::staging::LeftOut;
+use self::staging::{Staging, read_sqlite};
 use self::token::{Ahead, Dialect, Tokens};
 use super::{Imported, InterchangeError, Over, Sealer, Storage, import};
+use crate::trustserver::storage::StorageError;
 
 /// How much of a file is looked at to see what it is. `pg_dump` and `mysqldump` say so in their first lines.
 const HEAD: usize = 4096;
@@ -194,7 +195,7 @@ pub enum DumpError {
     Io(#[from] io::Error),
     /// The database to import into failed.
     #[error(transparent)]
-    Storage(super::StorageError),
+    Storage(StorageError),
     /// A database file of SQLite, or the temporary one, cannot be read or written.
     #[error("SQLite failed")]
     Sqlite(#[from] rusqlite::Error),
@@ -220,7 +221,9 @@ pub enum DumpError {
     #[error("the dump has a statement in a form that neither mysqldump nor pg_dump writes")]
     Statement,
     /// Rows without the names of their columns.
-    #[error("the dump has rows of {table} and does not say what their columns are: dump it with CREATE TABLE")]
+    #[error(
+        "the dump has rows of {table} and does not say what their columns are: dump it with CREATE TABLE"
+    )]
     Columns {
         /// The table.
         table: &'static str,

@@ -121,7 +121,11 @@ impl Manifest {
             version: VERSION,
             gun: parcel.gun.to_string(),
             exported_at: now,
-            used: parcel.used.iter().map(|(role, version)| (role.to_string(), *version)).collect(),
+            used: parcel
+                .used
+                .iter()
+                .map(|(role, version)| (role.to_string(), *version))
+                .collect(),
             keys: keys
                 .map(|key| KeyEntry {
                     id: key.key.id().to_string(),
@@ -133,9 +137,15 @@ impl Manifest {
             files: parcel
                 .files
                 .iter()
-                .map(|(role, file)| FileEntry::of(role, file, parcel.current.get(role) == Some(&file.version)))
+                .map(|(role, file)| {
+                    FileEntry::of(role, file, parcel.current.get(role) == Some(&file.version))
+                })
                 .collect(),
-            changes: parcel.changes.iter().map(|(at, event)| ChangeEntry::of(*at, event)).collect(),
+            changes: parcel
+                .changes
+                .iter()
+                .map(|(at, event)| ChangeEntry::of(*at, event))
+                .collect(),
         }
     }
 

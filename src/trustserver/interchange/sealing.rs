@@ -28,7 +28,9 @@ pub(super) fn seal(sealer: &Sealer, parcel: &Parcel) -> Result<Vec<SealedKey>> {
         created_at,
     } in &parcel.keys
     {
-        let new = sealer.seal(gun, role, key, *created_at).map_err(failed(gun, key.id()))?;
+        let new = sealer
+            .seal(gun, role, key, *created_at)
+            .map_err(failed(gun, key.id()))?;
         sealed.push(SealedKey { used: *used, ..new });
     }
     Ok(sealed)

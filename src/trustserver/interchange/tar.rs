@@ -95,7 +95,11 @@ impl<R: Read> Reader<R> {
         let header = self.block()?;
         if header.iter().all(|byte| *byte == 0) {
             let second = self.block()?;
-            return if second == header { Ok(None) } else { Err(TarError::Header) };
+            return if second == header {
+                Ok(None)
+            } else {
+                Err(TarError::Header)
+            };
         }
         let sound = field(&header, MAGIC) == USTAR
             && field(&header, KIND) == [PLAIN]
@@ -110,7 +114,9 @@ impl<R: Read> Reader<R> {
 
     /// The bytes of the file that [`Self::member`] named, if there are at most `most`: nothing is set aside for more.
     pub(super) fn bytes(&mut self, member: &Member, most: u64) -> Result<Zeroizing<Vec<u8>>, TarError> {
-        let length = usize::try_from(member.length).ok().filter(|_| member.length <= most);
+        let length = usize::try_from(member.length)
+            .ok()
+            .filter(|_| member.length <= most);
         let length = length.ok_or(TarError::Length)?;
         let mut bytes = Zeroizing::new(vec![0; length]);
         self.from.read_exact(&mut bytes)?;
@@ -154,7 +160,13 @@ fn checksum(header: &[u8; BLOCK]) -> u64 {
     let (at, length) = CHECKSUM;
     let bytes = header.iter().enumerate();
     bytes
-        .map(|(place, byte)| if (at..at + length).contains(&place) { b' ' } else { *byte })
+        .map(|(place, byte)| {
+            if (at..at + length).contains(&place) {
+                b' '
+            } else {
+                *byte
+            }
+        })
         .map(u64::from)
         .sum()
 }
@@ -215,7 +227,9 @@ mod tests {
             let mut reader = Reader::new(&bytes[..end]);
             let read = loop {
                 match reader.member().and_then(|member| {
-                    member.map(|member| reader.bytes(&member, 4096).map(drop)).transpose()
+                    member
+                        .map(|member| reader.bytes(&member, 4096).map(drop))
+                        .transpose()
                 }) {
                     Ok(Some(())) => {}
                     Ok(None) => break true,
@@ -228,10 +242,20 @@ mod tests {
 
     #[test]
     fn links_folders_and_changed_headers_are_refused() {
-        for (place, byte) in [(156, b'2'), (156, b'5'), (156, b'x'), (0, b'/'), (124, b'7'), (257, b'g')] {
+        for (place, byte) in [
+            (156, b'2'),
+            (156, b'5'),
+            (156, b'x'),
+            (0, b'/'),
+            (124, b'7'),
+            (257, b'g'),
+        ] {
             let mut bytes = written();
             bytes[place] = byte;
-            assert!(matches!(Reader::new(bytes.as_slice()).member(), Err(TarError::Header)), "{place}");
+            assert!(
+                matches!(Reader::new(bytes.as_slice()).member(), Err(TarError::Header)),
+                "{place}"
+            );
         }
     }
 

@@ -108,7 +108,10 @@ pub(super) fn assemble(
         Ok(state) => state,
         Err(role) => return Ok(Err(Unusable::Incomplete { role })),
     };
-    let current: BTreeMap<_, _> = state.iter().map(|(role, file)| (role.clone(), file.version)).collect();
+    let current: BTreeMap<_, _> = state
+        .iter()
+        .map(|(role, file)| (role.clone(), file.version))
+        .collect();
     let (files, used, left_behind) = history(staging, name, &current)?;
     let (keys, faults) = keys(staging, &state, passphrases)?;
     let parcel = Parcel {
@@ -137,7 +140,9 @@ fn state(staging: &Staging, gun: &str) -> Result<Result<BTreeMap<Role, File>, Ro
     let Some(snapshot) = staging.hashed(gun, &Role::Snapshot, &hash)? else {
         return Ok(Err(Role::Snapshot));
     };
-    let Some(named) = named(&snapshot.bytes) else { return Ok(Err(Role::Snapshot)) };
+    let Some(named) = named(&snapshot.bytes) else {
+        return Ok(Err(Role::Snapshot));
+    };
     let mut files = BTreeMap::from([(Role::Timestamp, timestamp), (Role::Snapshot, snapshot)]);
     for (name, hash) in named {
         // The reference never takes entries away: one that leads nowhere may be of a delegation that is no more. If it
@@ -210,7 +215,9 @@ fn keys(
     state: &BTreeMap<Role, File>,
     passphrases: &BTreeMap<String, SecretString>,
 ) -> Result<Keys, DumpError> {
-    let files = state.iter().map(|(role, file)| (role.clone(), file.bytes.clone()));
+    let files = state
+        .iter()
+        .map(|(role, file)| (role.clone(), file.bytes.clone()));
     let holding = Holding {
         files: files.collect(),
         used: BTreeMap::new(),
@@ -237,8 +244,12 @@ fn key(
     role: &Role,
     passphrases: &BTreeMap<String, SecretString>,
 ) -> Result<Result<ParcelKey, WhyNoKey>, DumpError> {
-    let Some(kept) = staging.kept_key(&id.to_string())? else { return Ok(Err(WhyNoKey::Absent)) };
-    let Some(passphrase) = passphrases.get(&kept.alias) else { return Ok(Err(WhyNoKey::Locked)) };
+    let Some(kept) = staging.kept_key(&id.to_string())? else {
+        return Ok(Err(WhyNoKey::Absent));
+    };
+    let Some(passphrase) = passphrases.get(&kept.alias) else {
+        return Ok(Err(WhyNoKey::Locked));
+    };
     let opened = jwe::open(&kept.secret, passphrase).map_err(WhyNoKey::from);
     let opened = opened.and_then(|plain| Ok(PrivateKey::decode_plain(&kept.algorithm, &plain)?));
     Ok(opened.and_then(|key| {

@@ -65,7 +65,11 @@ pub(super) fn open(text: &str, passphrase: &SecretString) -> Result<Zeroizing<Ve
 }
 
 /// The content key. A wrong passphrase shows here, as the wrapping carries a check of its own.
-fn unwrap(header: &Header, wrapped: &[u8], passphrase: &SecretString) -> Result<Zeroizing<Vec<u8>>, JweError> {
+fn unwrap(
+    header: &Header,
+    wrapped: &[u8],
+    passphrase: &SecretString,
+) -> Result<Zeroizing<Vec<u8>>, JweError> {
     let salt = [header.alg.as_bytes(), &[0], &decode(&header.p2s)?].concat();
     let mut outer = Zeroizing::new([0; 16]);
     pbkdf2::derive(
@@ -77,13 +81,18 @@ fn unwrap(header: &Header, wrapped: &[u8], passphrase: &SecretString) -> Result<
     );
     let outer = AesKek::new(&AES_128, outer.as_slice()).map_err(|_| JweError::Malformed)?;
     let mut key = Zeroizing::new(vec![0; wrapped.len()]);
-    let length = outer.unwrap(wrapped, &mut key).map_err(|_| JweError::Passphrase)?.len();
+    let length = outer
+        .unwrap(wrapped, &mut key)
+        .map_err(|_| JweError::Passphrase)?
+        .len();
     key.truncate(length);
     Ok(key)
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, JweError> {
-    BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| JweError::Malformed)
+    BASE64_URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| JweError::Malformed)
 }
 
 /// Why a text does not open.
@@ -132,7 +141,10 @@ mod tests {
             let mut changed = text.as_bytes().to_vec();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).unwrap();
-            assert!(open(&changed, &passphrase("correct horse battery")).is_err(), "{at}");
+            assert!(
+                open(&changed, &passphrase("correct horse battery")).is_err(),
+                "{at}"
+            );
         }
     }
 
@@ -146,7 +158,11 @@ mod tests {
             r#"{"alg":"PBES2-HS256+A128KW","enc":"A256GCM","p2s":"AAAA","p2c":1,"zip":"DEF"}"#,
         ] {
             let text = format!("{}.{rest}", BASE64_URL_SAFE_NO_PAD.encode(header));
-            assert_eq!(open(&text, &passphrase("x")).unwrap_err(), JweError::Unsupported, "{header}");
+            assert_eq!(
+                open(&text, &passphrase("x")).unwrap_err(),
+                JweError::Unsupported,
+                "{header}"
+            );
         }
         for text in ["", "a.b.c.d", "....", "a.b.c.d.e.f", &"A".repeat(MAX_TEXT + 1)] {
             assert_eq!(open(text, &passphrase("x")).unwrap_err(), JweError::Malformed);

@@ -124,9 +124,17 @@ impl Staging {
             self.leave_out(format!("{gun} {role} {number}"), why);
             return Ok(());
         }
-        let stored = self.database.prepare_cached("INSERT OR IGNORE INTO files VALUES (?, ?, ?, ?, ?, ?)")?.execute(
-            params![gun, role, signed(version.unwrap_or_default()), hash, bytes, at.as_microsecond()],
-        )?;
+        let stored = self
+            .database
+            .prepare("INSERT OR IGNORE INTO files VALUES (?, ?, ?, ?, ?, ?)")?
+            .execute(params![
+                gun,
+                role,
+                signed(version.unwrap_or_default()),
+                hash,
+                bytes,
+                at.as_microsecond()
+            ])?;
         if stored == 0 {
             self.leave_out(format!("{gun} {role} {number}"), "there twice");
         }
@@ -152,7 +160,7 @@ impl Staging {
             return Ok(());
         };
         self.database
-            .prepare_cached("INSERT OR IGNORE INTO changes VALUES (?, ?, ?, ?, ?)")?
+            .prepare("INSERT OR IGNORE INTO changes VALUES (?, ?, ?, ?, ?)")?
             .execute(params![gun, id, at.as_microsecond(), version, sha256])?;
         Ok(())
     }
@@ -162,11 +170,18 @@ impl Staging {
         let (alias, secret) = (row.text("passphrase_alias")?, row.text("private")?);
         let at = time(row);
         if deleted || id.len() > MAX_TEXT || alias.len() > MAX_TEXT {
-            self.leave_out(format!("key {id}"), if deleted { "deleted" } else { "its name is too long" });
+            self.leave_out(
+                format!("key {id}"),
+                if deleted {
+                    "deleted"
+                } else {
+                    "its name is too long"
+                },
+            );
             return Ok(());
         }
         self.database
-            .prepare_cached("INSERT OR IGNORE INTO keys VALUES (?, ?, ?, ?, ?)")?
+            .prepare("INSERT OR IGNORE INTO keys VALUES (?, ?, ?, ?, ?)")?
             .execute(params![id, algorithm, alias, secret, at.as_microsecond()])?;
         Ok(())
     }
@@ -180,24 +195,30 @@ impl Staging {
 
     /// The names of the repositories there are, in their order.
     pub(super) fn guns(&self) -> Result<Vec<String>, DumpError> {
-        let mut query = self.database.prepare("SELECT DISTINCT gun FROM files ORDER BY gun")?;
+        let mut query = self
+            .database
+            .prepare("SELECT DISTINCT gun FROM files ORDER BY gun")?;
         let guns = query.query_map([], |row| row.get(0))?;
         Ok(guns.collect::<Result<_, _>>()?)
     }
 
     /// The names of the passphrases of all keys.
     pub(super) fn aliases(&self) -> Result<Vec<String>, DumpError> {
-        let mut query = self.database.prepare("SELECT DISTINCT alias FROM keys ORDER BY alias")?;
+        let mut query = self
+            .database
+            .prepare("SELECT DISTINCT alias FROM keys ORDER BY alias")?;
         let aliases = query.query_map([], |row| row.get(0))?;
         Ok(aliases.collect::<Result<_, _>>()?)
     }
 
     /// Every version of every role, the newest first.
     pub(super) fn versions(&self, gun: &str) -> Result<Vec<Listed>, DumpError> {
-        let mut query = self.database.prepare_cached(
+        let mut query = self.database.prepare(
             "SELECT role, version, length(bytes) FROM files WHERE gun = ? ORDER BY stored_at DESC, rowid DESC",
         )?;
-        let rows = query.query_map([gun], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)))?;
+        let rows = query.query_map([gun], |row| {
+            Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?))
+        })?;
         let mut listed = Vec::new();
         for row in rows {
             let (role, version, length) = row?;
@@ -213,8 +234,9 @@ impl Staging {
 
     /// A version of a role.
     pub(super) fn file_at(&self, gun: &str, role: &Role, version: u64) -> Result<Option<File>, DumpError> {
-        let query = "SELECT version, sha256, bytes, stored_at FROM files WHERE gun = ? AND role = ? AND version = ?";
-        let mut query = self.database.prepare_cached(query)?;
+        let query =
+            "SELECT version, sha256, bytes, stored_at FROM files WHERE gun = ? AND role = ? AND version = ?";
+        let mut query = self.database.prepare(query)?;
         let row = query.query_row(params![gun, role.as_str(), signed(version)], read_file);
         Ok(row.optional()?)
     }
@@ -223,25 +245,34 @@ impl Staging {
     pub(super) fn newest(&self, gun: &str, role: &Role) -> Result<Option<File>, DumpError> {
         let query = "SELECT version, sha256, bytes, stored_at FROM files WHERE gun = ? AND role = ?
             ORDER BY version DESC LIMIT 1";
-        let mut query = self.database.prepare_cached(query)?;
-        Ok(query.query_row(params![gun, role.as_str()], read_file).optional()?)
+        let mut query = self.database.prepare(query)?;
+        Ok(query
+            .query_row(params![gun, role.as_str()], read_file)
+            .optional()?)
     }
 
     /// The file of a role that has this hash; the newest version, should there be several.
     pub(super) fn hashed(&self, gun: &str, role: &Role, hash: &[u8; 32]) -> Result<Option<File>, DumpError> {
-        let query = "SELECT version, sha256, bytes, stored_at FROM files WHERE gun = ? AND role = ? AND sha256 = ?
+        let query =
+            "SELECT version, sha256, bytes, stored_at FROM files WHERE gun = ? AND role = ? AND sha256 = ?
             ORDER BY version DESC LIMIT 1";
-        let mut query = self.database.prepare_cached(query)?;
-        Ok(query.query_row(params![gun, role.as_str(), hash], read_file).optional()?)
+        let mut query = self.database.prepare(query)?;
+        Ok(query
+            .query_row(params![gun, role.as_str(), hash], read_file)
+            .optional()?)
     }
 
     /// What the changefeed tells of a repository, the newest `most` entries of it, the oldest first.
     pub(super) fn changes(&self, gun: &str, most: usize) -> Result<Vec<(Timestamp, Event)>, DumpError> {
-        let mut query = self.database.prepare_cached(
+        let mut query = self.database.prepare(
             "SELECT created_at, version, sha256 FROM changes WHERE gun = ? ORDER BY id DESC LIMIT ?",
         )?;
-        let rows = query.query_map(params![gun, most], |row| {
-            Ok((instant(row.get(0)?), row.get::<_, Option<i64>>(1)?, row.get::<_, Option<[u8; 32]>>(2)?))
+        let rows = query.query_map(params![gun, i64::try_from(most).unwrap_or(i64::MAX)], |row| {
+            Ok((
+                instant(row.get(0)?),
+                row.get::<_, Option<i64>>(1)?,
+                row.get::<_, Option<[u8; 32]>>(2)?,
+            ))
         })?;
         let mut changes = Vec::new();
         for row in rows {
@@ -261,7 +292,7 @@ impl Staging {
     pub(super) fn kept_key(&self, id: &str) -> Result<Option<KeptKey>, DumpError> {
         let mut query = self
             .database
-            .prepare_cached("SELECT algorithm, alias, secret, created_at FROM keys WHERE id = ?")?;
+            .prepare("SELECT algorithm, alias, secret, created_at FROM keys WHERE id = ?")?;
         let row = query.query_row([id], |row| {
             Ok(KeptKey {
                 algorithm: row.get(0)?,
@@ -280,7 +311,11 @@ pub(super) fn read_sqlite(path: &Path, staging: &mut Staging) -> Result<(), Dump
     let database = Connection::open_with_flags(path, flags)?;
     for table in [Table::Files, Table::Changes, Table::Keys] {
         let exists = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?";
-        if database.query_row(exists, [table.name()], |_| Ok(())).optional()?.is_none() {
+        if database
+            .query_row(exists, [table.name()], |_| Ok(()))
+            .optional()?
+            .is_none()
+        {
             continue;
         }
         let mut query = database.prepare(&format!("SELECT * FROM {} ORDER BY id", table.name()))?;
@@ -318,18 +353,30 @@ fn read_file(row: &rusqlite::Row<'_>) -> rusqlite::Result<File> {
 /// `created_at` of a row. The three databases write it in three ways, all of them in UTC. Where there is none, or zeros
 /// as MySQL writes, long ago will do: it tells when the server is to sign again, and stands in the changefeed.
 fn time(row: &mut Row<'_>) -> Timestamp {
-    let text = row.take("created_at").and_then(|text| String::from_utf8(text).ok());
-    text.as_deref().and_then(instant_of).unwrap_or(Timestamp::UNIX_EPOCH)
+    let text = row
+        .take("created_at")
+        .and_then(|text| String::from_utf8(text).ok());
+    text.as_deref()
+        .and_then(instant_of)
+        .unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 fn instant_of(text: &str) -> Option<Timestamp> {
     let with_offset = Timestamp::from_str(text).ok();
-    with_offset.or_else(|| DateTime::from_str(text).ok()?.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp()))
+    with_offset.or_else(|| {
+        DateTime::from_str(text)
+            .ok()?
+            .to_zoned(TimeZone::UTC)
+            .ok()
+            .map(|at| at.timestamp())
+    })
 }
 
 fn matches_stated(stated: Option<&[u8]>, hash: &[u8; 32]) -> bool {
     // Rows from before the column was added have none.
-    let stated = stated.map(<[u8]>::trim_ascii_end).filter(|stated| !stated.is_empty());
+    let stated = stated
+        .map(<[u8]>::trim_ascii_end)
+        .filter(|stated| !stated.is_empty());
     stated.is_none_or(|stated| stated.eq_ignore_ascii_case(hex::encode(hash).as_bytes()))
 }
 
@@ -364,7 +411,10 @@ mod tests {
         ] {
             assert_eq!(instant_of(text), Some(want), "{text}");
         }
-        assert_eq!(instant_of("2026-11-22 19:51:51"), "2026-11-22T19:51:51Z".parse().ok());
+        assert_eq!(
+            instant_of("2026-11-22 19:51:51"),
+            "2026-11-22T19:51:51Z".parse().ok()
+        );
         assert_eq!(instant_of("0000-00-00 00:00:00"), None);
         assert_eq!(instant_of("yesterday"), None);
     }

@@ -52,7 +52,9 @@ pub(super) fn read<R: BufRead>(
     let mut tables: HashMap<String, Vec<String>> = HashMap::new();
     loop {
         tokens.keep(Keep::Nothing);
-        let Some(first) = tokens.next()? else { return Ok(()) };
+        let Some(first) = tokens.next()? else {
+            return Ok(());
+        };
         if first.is("create") {
             create(tokens, &mut tables)?;
         } else if first.is("insert") || first.is("replace") {
@@ -108,7 +110,17 @@ fn create<R: BufRead>(
 
 /// What stands in a list of columns without being one.
 const CONSTRAINTS: [&str; 11] = [
-    "primary", "unique", "key", "index", "constraint", "check", "foreign", "fulltext", "spatial", "exclude", "like",
+    "primary",
+    "unique",
+    "key",
+    "index",
+    "constraint",
+    "check",
+    "foreign",
+    "fulltext",
+    "spatial",
+    "exclude",
+    "like",
 ];
 
 /// The first word of each item of a list in parentheses, the first of which was read.
@@ -126,7 +138,9 @@ fn columns<R: BufRead>(tokens: &mut Tokens<R>) -> Result<Vec<String>, DumpError>
                 continue;
             }
             Token::Name(name) if begins => columns.push(name),
-            Token::Word(word) if begins && !CONSTRAINTS.iter().any(|known| word.eq_ignore_ascii_case(known)) => {
+            Token::Word(word)
+                if begins && !CONSTRAINTS.iter().any(|known| word.eq_ignore_ascii_case(known)) =>
+            {
                 columns.push(word.to_ascii_lowercase());
             }
             Token::Word(_) | Token::Name(_) | Token::Text(_) | Token::Sign(_) => {}
@@ -169,7 +183,9 @@ fn insert<R: BufRead>(
         token = tokens.expect()?;
     }
     let name = table_name(tokens, token)?;
-    let Some(table) = Table::named(&name) else { return finish(tokens) };
+    let Some(table) = Table::named(&name) else {
+        return finish(tokens);
+    };
     let mut listed = None;
     loop {
         match tokens.expect()? {
@@ -191,7 +207,9 @@ fn insert<R: BufRead>(
             Token::Sign(b',') => {}
             Token::Sign(b';') => return Ok(()),
             token if token.is("on") => return finish(tokens),
-            Token::Word(_) | Token::Name(_) | Token::Text(_) | Token::Sign(_) => return Err(DumpError::Statement),
+            Token::Word(_) | Token::Name(_) | Token::Text(_) | Token::Sign(_) => {
+                return Err(DumpError::Statement);
+            }
         }
     }
 }
@@ -208,7 +226,11 @@ fn values<R: BufRead>(tokens: &mut Tokens<R>, columns: &[String]) -> Result<Vec<
                 values.push(binary(tokens.dialect(), column, value)?);
                 if end == b')' {
                     let whole = values.len() == columns.len();
-                    return if whole { Ok(values) } else { Err(DumpError::Statement) };
+                    return if whole {
+                        Ok(values)
+                    } else {
+                        Err(DumpError::Statement)
+                    };
                 }
             }
             Token::Text(text) => value = Some(Some(text)),
@@ -288,6 +310,8 @@ fn binary(dialect: Dialect, column: &str, value: Value) -> Result<Value, DumpErr
         return Ok(Some(text));
     }
     // Where the column is text, as in tables that were made by other means than the reference's, it is what it is.
-    let Some(digits) = text.strip_prefix(b"\\x") else { return Ok(Some(text)) };
+    let Some(digits) = text.strip_prefix(b"\\x") else {
+        return Ok(Some(text));
+    };
     hex::decode(digits).map(Some).map_err(|_| DumpError::Value)
 }

@@ -162,11 +162,15 @@ impl<R: BufRead> Tokens<R> {
             }
             _ => {}
         }
-        let hexadecimal = word.strip_prefix(b"0x").filter(|_| self.dialect == Dialect::MySql);
+        let hexadecimal = word
+            .strip_prefix(b"0x")
+            .filter(|_| self.dialect == Dialect::MySql);
         if let Some(digits) = hexadecimal {
             return Ok(Token::Text(hex::decode(digits).map_err(|_| DumpError::Value)?));
         }
-        Ok(Token::Word(String::from_utf8(word).map_err(|_| DumpError::Value)?))
+        Ok(Token::Word(
+            String::from_utf8(word).map_err(|_| DumpError::Value)?,
+        ))
     }
 
     fn name(&mut self, quote: u8) -> Result<String, DumpError> {
