@@ -398,3 +398,6 @@ fn announced(parcel: &Parcel, known: bool, now: Timestamp) -> Vec<(Timestamp, Ev
     }
     changes
 }
+
+#[cfg(test)]
+mod tests;
