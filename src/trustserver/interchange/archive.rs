@@ -26,7 +26,7 @@ use crate::trustserver::storage::File;
 use crate::tuf::{KeyFile, Labels, Role, Strength, sha256};
 
 const MANIFEST: &str = "manifest.json";
-/// Largest manifest: 200 bytes for each of the most files, and half as many for changes.
+/// Largest manifest: 300 bytes for each of the most files, as much again for changes.
 const MAX_MANIFEST: u64 = 192 << 20;
 /// Largest key file: an RSA key of 8192 bits takes 9 KB in base64.
 const MAX_KEY: u64 = 64 << 10;

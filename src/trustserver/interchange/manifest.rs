@@ -15,14 +15,14 @@ const FORMAT: &str = "countersign-repository";
 /// The version of the format that this program writes; it reads none that is higher.
 const VERSION: u64 = 1;
 
-/// Most versions of all roles: a hundred publishes a day, three files each, for four years.
-pub(super) const MAX_FILES: usize = 500_000;
+/// Most versions of all roles: fifty publishes a day, three files each, for four years.
+pub(super) const MAX_FILES: usize = 220_000;
 /// Most bytes of all files: one process holds a repository in memory while it is verified and stored.
 pub(super) const MAX_BYTES: u64 = 1 << 30;
 /// Most keys that a server holds for one repository: two, and two more for every rotation.
 pub(super) const MAX_KEYS: usize = 1000;
 /// Most entries of the changefeed: one for each timestamp, and deletions.
-pub(super) const MAX_CHANGES: usize = 1_000_000;
+pub(super) const MAX_CHANGES: usize = 400_000;
 
 /// What the file says.
 #[derive(Debug, Deserialize, Serialize)]
@@ -70,14 +70,18 @@ struct KeyEntry {
 #[serde(deny_unknown_fields)]
 struct ChangeEntry {
     at: Timestamp,
-    #[serde(flatten)]
-    what: What,
+    event: What,
+    /// Of the timestamp that was stored; a deletion has neither.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase", tag = "event")]
+#[serde(rename_all = "lowercase")]
 enum What {
-    Update { version: u64, sha256: String },
+    Update,
     Deletion,
 }
 
@@ -181,7 +185,7 @@ impl Manifest {
         }
         contents.list_files(&self.files)?;
         for entry in self.changes {
-            contents.changes.push((entry.at, entry.what.read()?));
+            contents.changes.push((entry.at, entry.read()?));
         }
         for entry in self.keys {
             contents.keys.push(ListedKey {
@@ -233,26 +237,27 @@ impl FileEntry {
 
 impl ChangeEntry {
     fn of(at: Timestamp, event: &Event) -> Self {
-        let what = match event {
-            Event::Update { version, sha256 } => What::Update {
-                version: *version,
-                sha256: hex::encode(sha256),
-            },
-            Event::Deletion => What::Deletion,
+        let (event, version, sha256) = match event {
+            Event::Update { version, sha256 } => (What::Update, Some(*version), Some(hex::encode(sha256))),
+            Event::Deletion => (What::Deletion, None, None),
         };
-        Self { at, what }
+        Self {
+            at,
+            event,
+            version,
+            sha256,
+        }
     }
-}
 
-impl What {
     fn read(self) -> Result<Event> {
-        Ok(match self {
-            Self::Update { version, sha256 } => Event::Update {
+        match (self.event, self.version, self.sha256) {
+            (What::Update, Some(version), Some(sha256)) => Ok(Event::Update {
                 version,
                 sha256: hash(&sha256)?,
-            },
-            Self::Deletion => Event::Deletion,
-        })
+            }),
+            (What::Deletion, None, None) => Ok(Event::Deletion),
+            (What::Update | What::Deletion, ..) => Err(damaged()),
+        }
     }
 }
 

@@ -391,11 +391,8 @@ async fn files_that_are_not_what_the_manifest_says_are_refused() {
     assert!(matches!(error, InterchangeError::File { .. }), "{error}");
     let error = spoiled(|parcel| parcel.files[0].1.bytes = Bytes::from_static(b"{}")).await;
     assert!(matches!(error, InterchangeError::Damaged { .. }), "{error}");
-    let error = spoiled(|parcel| drop(parcel.used.remove(&Role::Timestamp))).await;
+    let error = spoiled(|parcel| assert!(parcel.used.remove(&Role::Timestamp).is_some())).await;
     assert!(matches!(error, InterchangeError::File { .. }), "{error}");
-    let error = spoiled(|parcel| drop(parcel.current.insert(Role::Timestamp, 99))).await;
-    // The manifest marks no file as current then; that is for the import to refuse.
-    drop(error);
 }
 
 #[tokio::test]
@@ -525,23 +522,23 @@ fn something_else_is_no_archive() {
     ));
 }
 
-/// An archive whose manifest lists `files`, each as `(role, version, length)`, and has nothing after it.
+/// An archive whose manifest lists `files`, each with its version and length, and has nothing after it.
 fn listing(files: impl Iterator<Item = (u64, u64)>) -> Vec<u8> {
+    let hash = hex::encode([7; 32]);
     let files: Vec<_> = files
         .map(|(version, length)| {
-            serde_json::json!({
-                "role": "timestamp", "version": version, "length": length, "sha256": hex::encode([7; 32]),
-                "stored_at": "2030-01-01T00:00:00Z",
-            })
+            format!(
+                r#"{{"role":"timestamp","version":{version},"sha256":"{hash}","length":{length},"stored_at":"2030-01-01T00:00:00Z"}}"#
+            )
         })
         .collect();
-    let manifest = serde_json::json!({
-        "format": "countersign-repository", "version": 1, "gun": GUN, "exported_at": "2030-01-01T00:00:00Z",
-        "used": {}, "keys": [], "files": files, "changes": [],
-    });
+    let manifest = format!(
+        r#"{{"format":"countersign-repository","version":1,"gun":"{GUN}","exported_at":"2030-01-01T00:00:00Z",
+        "used":{{}},"keys":[],"files":[{}],"changes":[]}}"#,
+        files.join(",")
+    );
     let mut tar = tar::Writer::new(Vec::new(), 0);
-    tar.append("manifest.json", &serde_json::to_vec(&manifest).unwrap())
-        .unwrap();
+    tar.append("manifest.json", manifest.as_bytes()).unwrap();
     tar.finish().unwrap()
 }
 

@@ -228,7 +228,7 @@ pub(super) struct Ahead<R> {
 }
 
 /// How much is read at once.
-const CHUNK: usize = 64 * 1024;
+const CHUNK: usize = 16 * 1024;
 
 impl<R: io::Read> Ahead<R> {
     pub(super) const fn new(from: R) -> Self {
