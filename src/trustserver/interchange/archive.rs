@@ -4,6 +4,7 @@
 //! manifest.json              format and version; which files and keys follow, in this order; versions used; changefeed
 //! files/<SHA-256>.json       each version of each role, byte for byte, once
 //! keys/<KEY ID>.key          each server-held key, encrypted, as `countersign trust key` and docker store keys
+//! manifest.json.sha256       what `sha256sum -c` reads; the rest is in the manifest by hash or key id
 //! ```
 //!
 //! Everything can be looked at with `tar`, `jq` and `openssl`, and written and read in one pass. The reader takes
@@ -26,6 +27,8 @@ use crate::trustserver::storage::File;
 use crate::tuf::{KeyFile, Labels, Role, Strength, sha256};
 
 const MANIFEST: &str = "manifest.json";
+/// Against damage. It proves no more than that: whoever can change the one can change the other.
+const SUM: &str = "manifest.json.sha256";
 /// Largest manifest: 300 bytes for each of the most files, as much again for changes.
 const MAX_MANIFEST: u64 = 192 << 20;
 /// Largest key file: an RSA key of 8192 bits takes 9 KB in base64.
@@ -60,6 +63,8 @@ pub fn write<W: Write>(
         tar.append(&key_name(&key.key.id().to_string()), pem.as_bytes())
             .map_err(InterchangeError::Write)?;
     }
+    tar.append(SUM, sum(&manifest).as_bytes())
+        .map_err(InterchangeError::Write)?;
     tar.finish().map_err(InterchangeError::Write)
 }
 
@@ -93,6 +98,11 @@ impl Archive {
         } = Manifest::read(&json)?;
         let files = read_files(&mut tar, files)?;
         let keys = read_keys(&mut tar, keys)?;
+        let wanted = sum(&json);
+        let length = u64::try_from(wanted.len()).unwrap_or(u64::MAX);
+        if read_member(&mut tar, SUM, length, "end")? != wanted.as_bytes() {
+            return Err(InterchangeError::Damaged { what: "manifest" });
+        }
         if tar.member().map_err(damage("end"))?.is_some() {
             return Err(InterchangeError::Damaged { what: "end" });
         }
@@ -248,6 +258,11 @@ fn damage(what: &'static str) -> impl Fn(TarError) -> InterchangeError {
         }
         TarError::Io(_) | TarError::Header | TarError::Length => InterchangeError::Damaged { what },
     }
+}
+
+/// As `sha256sum` writes it.
+fn sum(manifest: &[u8]) -> String {
+    format!("{}  {MANIFEST}\n", hex::encode(sha256(manifest)))
 }
 
 fn file_name(hash: &[u8; 32]) -> String {

@@ -114,7 +114,20 @@ fn role(name: &str) -> Role {
 
 /// The same parcel once more: keys are not copied lightly outside tests.
 fn again(parcel: &Parcel) -> Parcel {
-    unpacked(&packed(parcel)).unwrap()
+    let keys = parcel.keys.iter().map(|key| ParcelKey {
+        key: PrivateKey::decode(&key.key.encode().unwrap()).unwrap(),
+        role: key.role.clone(),
+        used: key.used,
+        created_at: key.created_at,
+    });
+    Parcel {
+        gun: parcel.gun.clone(),
+        files: parcel.files.clone(),
+        current: parcel.current.clone(),
+        used: parcel.used.clone(),
+        changes: parcel.changes.clone(),
+        keys: keys.collect(),
+    }
 }
 
 fn events(records: Vec<ChangeRecord>) -> Vec<(Timestamp, Event)> {
@@ -349,7 +362,6 @@ async fn another_repositorys_files_are_refused() {
         mixed.push(parcel);
     }
     for parcel in mixed {
-        let parcel = again(&parcel);
         let error = there.import(&parcel, Over::Anything).await.unwrap_err();
         assert!(matches!(error, InterchangeError::Unverified { .. }), "{error}");
         assert!(there.is_empty().await);
@@ -384,8 +396,12 @@ async fn files_that_are_not_what_the_manifest_says_are_refused() {
     let error = spoiled(|parcel| parcel.files[0].1.version += 100).await;
     assert!(matches!(error, InterchangeError::File { .. }), "{error}");
     let error = spoiled(|parcel| {
-        let twice = parcel.files[0].clone();
-        parcel.files.push(twice);
+        let twice = parcel
+            .files
+            .iter()
+            .find(|(role, file)| !parcel.is_current(role, file))
+            .cloned();
+        parcel.files.extend(twice);
     })
     .await;
     assert!(matches!(error, InterchangeError::File { .. }), "{error}");
@@ -429,6 +445,20 @@ fn replaced(archive: &[u8], old: &str, new: &str) -> Vec<u8> {
     for at in found {
         bytes[at..at + old.len()].copy_from_slice(new.as_bytes());
     }
+    let manifest = bytes[512..]
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or_default();
+    let sum = format!(
+        "{}  manifest.json\n",
+        hex::encode(sha256(&bytes[512..512 + manifest]))
+    );
+    let at = bytes
+        .windows(15)
+        .rposition(|window| window == b"  manifest.json")
+        .unwrap()
+        - 64;
+    bytes[at..at + sum.len()].copy_from_slice(sum.as_bytes());
     for at in (0..bytes.len()).step_by(512) {
         if bytes.get(at + 257..at + 262) == Some(b"ustar") {
             bytes[at + 148..at + 156].fill(b' ');
@@ -539,6 +569,8 @@ fn listing(files: impl Iterator<Item = (u64, u64)>) -> Vec<u8> {
     );
     let mut tar = tar::Writer::new(Vec::new(), 0);
     tar.append("manifest.json", manifest.as_bytes()).unwrap();
+    let sum = format!("{}  manifest.json\n", hex::encode(sha256(manifest.as_bytes())));
+    tar.append("manifest.json.sha256", sum.as_bytes()).unwrap();
     tar.finish().unwrap()
 }
 
