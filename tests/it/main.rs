@@ -45,3 +45,5 @@ mod storage;
 mod threats;
 mod tls;
 mod trust;
+mod trust_server_http;
+mod trust_service;
