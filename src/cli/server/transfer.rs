@@ -8,17 +8,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::super::passphrase::{Asked, Passphrases};
 use super::super::{Status, complain, print};
+use super::database_flags::{DatabaseFlags, Place};
+use crate::clock::now;
 use crate::reference::Gun;
 use crate::telemetry::chain;
 use crate::trustserver::interchange::dump::{Dump, Report};
 use crate::trustserver::interchange::{Archive, Imported, Over, archive, export, import};
 use crate::trustserver::seal::Sealer;
 use crate::trustserver::storage::Storage;
+use crate::trustserver::storage::postgres::Postgres;
+use crate::trustserver::storage::sqlite::Sqlite;
 use crate::tuf::Role;
 
 /// Mode of archives: there are keys in them.
@@ -52,6 +55,8 @@ pub(super) struct Export {
     without_keys: bool,
     #[command(flatten)]
     secrets: Secrets,
+    #[command(flatten)]
+    database: DatabaseFlags,
 }
 
 /// Arguments of `server import`.
@@ -67,11 +72,14 @@ pub(super) struct Import {
     over: OverFlags,
     #[command(flatten)]
     secrets: Secrets,
+    #[command(flatten)]
+    database: DatabaseFlags,
 }
 
 /// Arguments of `server import-notary`.
 #[derive(Args, Debug)]
 pub(super) struct ImportNotary {
+    #[expect(clippy::doc_markdown, reason = "this is shown on the terminal")]
     /// Dump of the server's database: of mysqldump, of pg_dump in plain form, or a SQLite file
     #[arg(long, value_name = "FILE", env = "COUNTERSIGN_SERVER_DUMP")]
     server_dump: PathBuf,
@@ -82,6 +90,8 @@ pub(super) struct ImportNotary {
     over: OverFlags,
     #[command(flatten)]
     secrets: Secrets,
+    #[command(flatten)]
+    database: DatabaseFlags,
 }
 
 /// What may be written over.
@@ -114,12 +124,31 @@ impl OverFlags {
 }
 
 impl Transfer {
-    /// Runs the command on a database that is open.
-    pub(super) async fn run<S: Storage>(&self, storage: &S, sealer: &Sealer) -> anyhow::Result<Status> {
+    /// Opens the database, and does what is asked.
+    pub(super) fn run(&self) -> anyhow::Result<Status> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(async {
+            match self.database().place()? {
+                Place::Folder(folder) => self.with(&Sqlite::open(&folder).await?).await,
+                Place::Url { url, options } => self.with(&Postgres::open(&url, options).await?).await,
+            }
+        })
+    }
+
+    const fn database(&self) -> &DatabaseFlags {
         match self {
-            Self::Export(args) => args.run(storage, sealer).await,
-            Self::Import(args) => args.run(storage, sealer).await,
-            Self::ImportNotary(args) => args.run(storage, sealer).await,
+            Self::Export(args) => &args.database,
+            Self::Import(args) => &args.database,
+            Self::ImportNotary(args) => &args.database,
+        }
+    }
+
+    async fn with<S: Storage>(&self, storage: &S) -> anyhow::Result<Status> {
+        let sealer = Sealer::open(storage, &self.database().operator_key()?).await?;
+        match self {
+            Self::Export(args) => args.run(storage, &sealer).await,
+            Self::Import(args) => args.run(storage, &sealer).await,
+            Self::ImportNotary(args) => args.run(storage, &sealer).await,
         }
     }
 }
@@ -136,18 +165,29 @@ impl Export {
             let mut passphrases = Passphrases::new(self.secrets.passphrase_fd)?;
             Some(passphrases.named("the archive", ARCHIVE_PASSPHRASE, Asked::Twice)?)
         };
-        let now = Timestamp::now();
+
         match &self.archive {
             Some(path) => {
                 let file = create(path)?;
-                let written = archive::write(&parcel, passphrase.as_ref(), now, file);
-                let synced = written.map_err(anyhow::Error::from).and_then(|file| Ok(file.sync_all()?));
+                let written = archive::write(&parcel, passphrase.as_ref(), now(), file);
+                let synced = written
+                    .map_err(anyhow::Error::from)
+                    .and_then(|file| Ok(file.sync_all()?));
                 synced.with_context(|| path.display().to_string())?;
             }
-            None => drop(archive::write(&parcel, passphrase.as_ref(), now, stdout().lock())?),
+            None => drop(archive::write(
+                &parcel,
+                passphrase.as_ref(),
+                now,
+                stdout().lock(),
+            )?),
         }
         let keys = passphrase.map_or(0, |_| parcel.keys.len());
-        complain(&format!("{}: {} files, {keys} keys", self.gun, parcel.files.len()));
+        complain(&format!(
+            "{}: {} files, {keys} keys",
+            self.gun,
+            parcel.files.len()
+        ));
         Ok(Status::Success)
     }
 }
@@ -185,7 +225,7 @@ impl Import {
             None
         };
         let parcel = archive.open(passphrase.as_ref())?;
-        tell(&import(storage, sealer, &parcel, self.over.over(), Timestamp::now()).await?)
+        tell(&import(storage, sealer, &parcel, self.over.over(), now()).await?)
     }
 }
 
@@ -194,7 +234,7 @@ impl ImportNotary {
         let dump = Dump::read(&self.server_dump, self.signer_dump.as_deref())?;
         let passphrases = self.passphrases(&dump)?;
         let report = dump
-            .import(storage, sealer, &passphrases, self.over.over(), Timestamp::now())
+            .import(storage, sealer, &passphrases, self.over.over(), now())
             .await?;
         summary(&report)?;
         let complete = report.refused.is_empty();
@@ -219,15 +259,27 @@ impl ImportNotary {
 fn create(path: &Path) -> anyhow::Result<File> {
     let mut options = File::options();
     let file = options.write(true).create_new(true).mode(PRIVATE).open(path);
-    file.with_context(|| format!("cannot make {}; an existing file is not overwritten", path.display()))
+    file.with_context(|| {
+        format!(
+            "cannot make {}; an existing file is not overwritten",
+            path.display()
+        )
+    })
 }
 
 /// Says what was imported, and what that leaves to do.
 fn tell(imported: &Imported) -> anyhow::Result<()> {
     let gun = &imported.gun;
-    let versions = imported.current.iter().map(|(role, version)| format!("{role} {version}"));
+    let versions = imported
+        .current
+        .iter()
+        .map(|(role, version)| format!("{role} {version}"));
     let versions: Vec<_> = versions.collect();
-    print(&format!("{gun}: {} files; {}", imported.files, versions.join(", ")))?;
+    print(&format!(
+        "{gun}: {} files; {}",
+        imported.files,
+        versions.join(", ")
+    ))?;
     for rollback in &imported.rollbacks {
         complain(&format!(
             "warning: {gun}: {} went back from version {} to {}: clients that saw the newer one refuse it",
@@ -238,7 +290,9 @@ fn tell(imported: &Imported) -> anyhow::Result<()> {
         complain(&format!("warning: {gun}: its {role} has expired"));
     }
     if !imported.is_signed_here() {
-        let until = imported.served_until.map_or_else(|| "it expires".to_owned(), |at| at.to_string());
+        let until = imported
+            .served_until
+            .map_or_else(|| "it expires".to_owned(), |at| at.to_string());
         complain(&format!(
             "warning: {gun}: this server has not the key of its timestamp: it is served as it is until {until}, and nobody \
              can publish. Its owner gives it a new key with `countersign trust rotate timestamp {gun}`"
@@ -259,10 +313,16 @@ fn summary(report: &Report) -> anyhow::Result<()> {
         tell(&moved.imported)?;
         let gun = &moved.imported.gun;
         for fault in &moved.keys {
-            complain(&format!("note: {gun}: {} key {}: {}", fault.role, fault.id, fault.why));
+            complain(&format!(
+                "note: {gun}: {} key {}: {}",
+                fault.role, fault.id, fault.why
+            ));
         }
         if moved.left_behind > 0 {
-            complain(&format!("note: {gun}: {} old versions were too much and left behind", moved.left_behind));
+            complain(&format!(
+                "note: {gun}: {} old versions were too much and left behind",
+                moved.left_behind
+            ));
         }
     }
     for (name, why) in &report.refused {

@@ -205,17 +205,16 @@ fn read_files<R: Read>(tar: &mut Reader<R>, listed: Vec<Listed>) -> Result<Vec<(
     let mut read: HashMap<[u8; 32], Bytes> = HashMap::new();
     let mut files = Vec::with_capacity(listed.len());
     for entry in listed {
-        let bytes = match read.get(&entry.sha256) {
-            Some(bytes) => bytes.clone(),
-            None => {
-                let bytes = read_member(tar, &file_name(&entry.sha256), entry.length, "file")?;
-                if sha256(&bytes) != entry.sha256 {
-                    return Err(InterchangeError::Damaged { what: "file" });
-                }
-                let bytes = Bytes::from(bytes);
-                read.insert(entry.sha256, bytes.clone());
-                bytes
+        let bytes = if let Some(bytes) = read.get(&entry.sha256) {
+            bytes.clone()
+        } else {
+            let bytes = read_member(tar, &file_name(&entry.sha256), entry.length, "file")?;
+            if sha256(&bytes) != entry.sha256 {
+                return Err(InterchangeError::Damaged { what: "file" });
             }
+            let bytes = Bytes::from(bytes);
+            read.insert(entry.sha256, bytes.clone());
+            bytes
         };
         let file = File {
             version: entry.version,

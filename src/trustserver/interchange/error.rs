@@ -25,7 +25,7 @@ pub enum InterchangeError {
         id: KeyId,
         /// Why.
         #[source]
-        source: SealError,
+        source: Box<SealError>,
     },
     /// The archive or dump cannot be read.
     #[error("cannot be read")]

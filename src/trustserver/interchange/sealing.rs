@@ -20,7 +20,7 @@ pub(super) fn unseal(sealer: &Sealer, gun: &Gun, key: SealedKey) -> Result<Parce
 /// Seals the keys of `parcel` as this server's.
 pub(super) fn seal(sealer: &Sealer, parcel: &Parcel) -> Result<Vec<SealedKey>> {
     let gun = &parcel.gun;
-    let mut sealed = Vec::with_capacity(parcel.keys.len());
+    let mut keys = Vec::with_capacity(parcel.keys.len());
     for ParcelKey {
         key,
         role,
@@ -31,15 +31,15 @@ pub(super) fn seal(sealer: &Sealer, parcel: &Parcel) -> Result<Vec<SealedKey>> {
         let new = sealer
             .seal(gun, role, key, *created_at)
             .map_err(failed(gun, key.id()))?;
-        sealed.push(SealedKey { used: *used, ..new });
+        keys.push(SealedKey { used: *used, ..new });
     }
-    Ok(sealed)
+    Ok(keys)
 }
 
 fn failed(gun: &Gun, id: KeyId) -> impl FnOnce(SealError) -> InterchangeError {
     move |source| InterchangeError::Seal {
         gun: gun.clone(),
         id,
-        source,
+        source: Box::new(source),
     }
 }

@@ -106,7 +106,10 @@ impl Staging {
         let stated = row.take("sha256");
         let at = time(row);
         let parsed: Option<Role> = role.parse().ok();
-        let version: Option<u64> = number.parse().ok().filter(|version| *version <= i64::MAX as u64);
+        let version: Option<u64> = number
+            .parse()
+            .ok()
+            .filter(|version| i64::try_from(*version).is_ok());
         let hash = sha256(&bytes);
         let why = match (&parsed, version) {
             _ if deleted => Some("deleted"),
@@ -319,7 +322,7 @@ pub(super) fn read_sqlite(path: &Path, staging: &mut Staging) -> Result<(), Dump
             continue;
         }
         let mut query = database.prepare(&format!("SELECT * FROM {} ORDER BY id", table.name()))?;
-        let columns: Vec<String> = query.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Vec<String> = query.column_names().map(str::to_owned).collect();
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
             let values = (0..columns.len()).map(|at| Ok(plain(row.get_ref(at)?)));
@@ -351,7 +354,7 @@ fn read_file(row: &rusqlite::Row<'_>) -> rusqlite::Result<File> {
 }
 
 /// `created_at` of a row. The three databases write it in three ways, all of them in UTC. Where there is none, or zeros
-/// as MySQL writes, long ago will do: it tells when the server is to sign again, and stands in the changefeed.
+/// as `MySQL` writes, long ago will do: it tells when the server is to sign again, and stands in the changefeed.
 fn time(row: &mut Row<'_>) -> Timestamp {
     let text = row
         .take("created_at")

@@ -94,13 +94,12 @@ fn create<R: BufRead>(
         token = tokens.expect()?;
     }
     let name = table_name(tokens, token)?;
-    let columns = match tokens.expect()? {
-        Token::Sign(b'(') => columns(tokens)?,
-        other => {
-            tokens.put_back(other);
-            return finish(tokens);
-        }
-    };
+    let token = tokens.expect()?;
+    if token != Token::Sign(b'(') {
+        tokens.put_back(token);
+        return finish(tokens);
+    }
+    let columns = columns(tokens)?;
     if tables.len() >= MAX_TABLES {
         return Err(DumpError::TooLong);
     }
@@ -160,15 +159,14 @@ fn table_name<R: BufRead>(tokens: &mut Tokens<R>, first: Token) -> Result<String
             Token::Word(name) | Token::Name(name) => name,
             Token::Text(_) | Token::Sign(_) => return Err(DumpError::Statement),
         };
-        match tokens.expect()? {
-            // `public`."name": a dot of its own is a word here.
-            Token::Word(dot) if dot == "." => token = tokens.expect()?,
-            next => {
-                tokens.put_back(next);
-                let last = name.rsplit('.').next().unwrap_or_default();
-                return Ok(last.to_owned());
-            }
+        let next = tokens.expect()?;
+        // `public`."name": a dot of its own is a word here.
+        if !next.is(".") {
+            tokens.put_back(next);
+            let last = name.rsplit('.').next().unwrap_or_default();
+            return Ok(last.to_owned());
         }
+        token = tokens.expect()?;
     }
 }
 
@@ -251,10 +249,10 @@ fn copy<R: BufRead>(
 ) -> Result<(), DumpError> {
     let token = tokens.expect()?;
     let name = table_name(tokens, token)?;
-    let columns = match tokens.expect()? {
-        Token::Sign(b'(') => columns(tokens)?,
-        _ => return Err(DumpError::Statement),
-    };
+    if tokens.expect()? != Token::Sign(b'(') {
+        return Err(DumpError::Statement);
+    }
+    let columns = columns(tokens)?;
     finish(tokens)?;
     // What is left of the line of the statement.
     tokens.line()?;

@@ -213,8 +213,10 @@ async fn a_dump_that_is_imported_again_changes_nothing() {
     assert_eq!(place.storage.repository(&gun()).await.unwrap(), before);
 }
 
+type Rows = Vec<(Table, Vec<Option<String>>)>;
+
 /// Every row of the tables that we know in a dump's text.
-fn rows(text: &[u8], dialect: Dialect) -> Result<Vec<(Table, Vec<Option<String>>)>, DumpError> {
+fn rows(text: &[u8], dialect: Dialect) -> Result<Rows, DumpError> {
     const COLUMNS: [&str; 4] = ["gun", "role", "version", "data"];
     let mut rows = Vec::new();
     // One byte at a time: nothing may depend on where reads end.

@@ -114,16 +114,17 @@ impl<R: BufRead> Tokens<R> {
         }))
     }
 
-    /// White space and comments. MySQL hides in comments what only some versions are to execute; of that nothing is
+    /// White space and comments. `MySQL` hides in comments what only some versions are to execute; of that nothing is
     /// rows of a table, so it is skipped like the rest.
     fn skip(&mut self) -> Result<(), DumpError> {
         loop {
             match (self.peek(0)?, self.peek(1)?) {
-                (Some(byte), _) if byte.is_ascii_whitespace() => drop(self.byte()?),
-                (Some(b'-'), Some(b'-')) => self.until(b"\n")?,
+                (Some(byte), _) if byte.is_ascii_whitespace() => {
+                    self.byte()?;
+                }
                 (Some(b'/'), Some(b'*')) => self.until(b"*/")?,
-                // What psql reads itself: \connect, \restrict.
-                (Some(b'\\'), _) => self.until(b"\n")?,
+                // A backslash begins what `psql` reads itself, such as \connect.
+                (Some(b'-'), Some(b'-')) | (Some(b'\\'), _) => self.until(b"\n")?,
                 _ => return Ok(()),
             }
         }
@@ -299,7 +300,7 @@ const fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'.' | b'@') || byte >= 0x80
 }
 
-/// What a backslash and `byte` stand for in a string: MySQL's list, of which PostgreSQL's dumps use none but `\\`.
+/// What a backslash and `byte` stand for in a string: the list of `MySQL`, of which those of `PostgreSQL` use none but `\\`.
 const fn unescaped(byte: u8) -> u8 {
     match byte {
         b'0' => 0,
