@@ -8,12 +8,15 @@ use clap::{Parser, Subcommand, ValueEnum};
 mod duration;
 mod key_flags;
 mod kube_flags;
+mod log_flags;
 mod passphrase;
 mod policy;
 mod policy_flags;
 mod probe;
+mod server;
 mod serving_flags;
 mod signs;
+mod tls_flags;
 mod trust;
 mod trust_flags;
 mod verify;
@@ -38,6 +41,8 @@ enum Command {
     ///
     /// Exits with 0 if it is trusted, 1 if not, 2 on wrong usage or configuration, 3 if that could not be found out.
     Verify(Box<verify::Args>),
+    /// Serves trust data: the whole Notary v1 protocol, over TLS, with keys of its own for snapshots and timestamps.
+    Server(Box<server::Args>),
     /// Signs: looks after keys, and after what is remembered of repositories.
     Trust(Box<trust::Args>),
     /// Calls a registered webhook as the API server does, and says of each entry whether it answers.
@@ -77,6 +82,7 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Webhook(args) => webhook::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Server(args) => server::run(&args),
         Command::Trust(args) => trust::run(&args),
         Command::Probe(args) => probe::run(&args),
         Command::Policy(args) => policy::run(&args),

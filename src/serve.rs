@@ -1,4 +1,5 @@
-//! Sockets, TLS, probes, drain: what stands between the API server and a decision.
+//! Sockets, TLS, probes, drain: what stands between the API server and a decision, and between clients of the trust
+//! protocol and a trust server.
 //!
 //! The handler decides and nothing else; that a request reaches it, that an answer leaves, and that no call fails while
 //! replicas come and go is arranged here (kubernetes-admission §1.1, §2.3, §2.4, §3).
@@ -11,6 +12,7 @@ mod certificates;
 mod clients;
 mod config;
 mod connection;
+mod gate;
 mod guard;
 mod lifecycle;
 mod managed;
@@ -20,6 +22,7 @@ mod rotation;
 mod route;
 mod self_signed;
 mod tls;
+mod trust_server;
 mod webhook;
 
 use std::future::Future;
@@ -28,6 +31,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -40,15 +45,20 @@ use self::admin::Admin;
 use self::certificates::Certificates;
 pub use self::config::{Certificate, Clients, Config, Drain, Lifetimes, Limits, Tls, Version};
 use self::connection::Shared;
+use self::gate::Gate;
 pub use self::lifecycle::{Stage, Stop, StopHandle};
 pub use self::ready::{Conditions, Life, Ready};
+use self::reply::Body;
 pub use self::reply::Rejected;
 pub use self::route::Endpoint;
 pub use self::self_signed::SelfSignedError;
 pub use self::tls::TlsError;
+use self::trust_server::TrustServer;
 use self::webhook::Webhook;
 use crate::clock;
 use crate::telemetry::Metrics;
+use crate::trustserver::access::Peer;
+use crate::trustserver::http::Call;
 
 /// The server could not start, or ended otherwise than it should.
 #[derive(Debug, thiserror::Error)]
@@ -101,12 +111,68 @@ pub async fn run<H, F>(
     handler: H,
     ready: Ready,
     metrics: Arc<Metrics>,
-    mut stop: Stop,
+    stop: Stop,
     bound: oneshot::Sender<Addresses>,
 ) -> Result<(), ServeError>
 where
     H: Fn(Endpoint, Bytes, Option<String>) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Vec<u8>, Rejected>> + Send + 'static,
+{
+    let service = |gate| {
+        let webhook = Arc::new(Webhook::new(handler, gate));
+        move |request, _| {
+            let webhook = Arc::clone(&webhook);
+            async move { webhook.respond(request).await }
+        }
+    };
+    run_service(config, service, ready, metrics, stop, bound).await
+}
+
+/// Serves the trust protocol until told to stop, then drains, all as [`run`] does.
+///
+/// `answer` gets each request that can be one, when its body is there; only updates have one. What it answers to HEAD
+/// is sent without its body. Requests that cannot be answered, for whatever reason, get an error of the protocol
+/// (notary-v1 §2.8). With [`Clients::optional`], callers with a certificate have names and others have none.
+/// [`Addresses::webhook`] is the port of this service. Readiness follows with the first certificate and
+/// [`Ready::database`].
+///
+/// # Errors
+///
+/// Those of [`run`].
+pub async fn run_trust_server<H, F>(
+    config: Config,
+    answer: H,
+    ready: Ready,
+    metrics: Arc<Metrics>,
+    stop: Stop,
+    bound: oneshot::Sender<Addresses>,
+) -> Result<(), ServeError>
+where
+    H: Fn(Call) -> F + Send + Sync + 'static,
+    F: Future<Output = Response<Bytes>> + Send + 'static,
+{
+    let service = |gate| {
+        let server = Arc::new(TrustServer::new(answer, gate));
+        move |request, peer: Arc<Peer>| {
+            let server = Arc::clone(&server);
+            async move { server.respond(request, &peer).await }
+        }
+    };
+    run_service(config, service, ready, metrics, stop, bound).await
+}
+
+/// Serves what `service` makes of a gate.
+async fn run_service<S, F>(
+    config: Config,
+    service: impl FnOnce(Gate) -> S,
+    ready: Ready,
+    metrics: Arc<Metrics>,
+    mut stop: Stop,
+    bound: oneshot::Sender<Addresses>,
+) -> Result<(), ServeError>
+where
+    S: Fn(Request<Incoming>, Arc<Peer>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
 {
     let certificates =
         Certificates::new(config.tls, ready.clone(), Arc::clone(&metrics)).map_err(ServeError::Tls)?;
@@ -125,8 +191,7 @@ where
     let abort = CancellationToken::new();
     let _cut = abort.clone().drop_guard();
     let acceptor = Acceptor {
-        webhook: Arc::new(Webhook::new(
-            handler,
+        service: service(Gate::new(
             config.limits.clone(),
             ready.clone(),
             stage.subscribe(),

@@ -9,7 +9,9 @@
 //! what is stored by then. So there is no lock, and any number of servers may share a database.
 
 pub mod access;
+pub mod audit;
 pub mod http;
 pub mod interchange;
 pub mod seal;
+pub mod service;
 pub mod storage;

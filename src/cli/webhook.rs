@@ -1,6 +1,5 @@
 //! `countersign webhook`.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::kube_flags::{KubeFlags, prepare_each};
+use super::log_flags::LogFlags;
 use super::policy_flags::{PolicyFlags, prepare, store};
 use super::serving_flags::ServingFlags;
 use super::{Status, duration, signs};
@@ -25,7 +25,7 @@ use crate::policy::{Compiled, Mode, PolicySet};
 use crate::policy_files::{PolicyFiles, PolicyFilesError};
 use crate::serve::{self, Config, Endpoint, Ready, Rejected, ServeError, Stop};
 use crate::store::records::Records;
-use crate::telemetry::{Metrics, logs};
+use crate::telemetry::Metrics;
 use crate::trust::{Keeper, Options, Trust};
 
 /// Arguments of `webhook`.
@@ -57,28 +57,12 @@ pub(super) struct Args {
     mode: Mode,
     #[command(flatten)]
     serving: ServingFlags,
-    /// json or text
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        default_value = "json",
-        env = "COUNTERSIGN_LOG_FORMAT",
-        help_heading = "Logs"
-    )]
-    log_format: logs::Format,
-    /// error, warn, info, debug or trace, alone or as module=level,…
-    #[arg(
-        long,
-        value_name = "FILTER",
-        default_value = "info",
-        env = "COUNTERSIGN_LOG_LEVEL",
-        help_heading = "Logs"
-    )]
-    log_level: String,
+    #[command(flatten)]
+    logs: LogFlags,
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
-    logs::install(args.log_format, &args.log_level, io::stdout(), clock::now)?;
+    args.logs.install()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let source = runtime.block_on(source(args))?;
     let config = args.serving.config(store_in(args, &source))?;

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
@@ -16,17 +17,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, debug_span, warn};
 
 use super::certificates::Certificates;
+use super::clients;
 use super::connection::{self, Protocol, Shared};
 use super::lifecycle::Stage;
-use super::reply::Rejected;
-use super::route::Endpoint;
-use super::webhook::Webhook;
+use super::reply::Body;
 use crate::telemetry::Metrics;
+use crate::trustserver::access::Peer;
 
-/// The webhook port, but for its socket.
-pub(super) struct Acceptor<H> {
+/// The port of a service, but for its socket.
+pub(super) struct Acceptor<S> {
     pub(super) certificates: Arc<Certificates>,
-    pub(super) webhook: Arc<Webhook<H>>,
+    /// Answers a request, whatever it is, of whoever is on the other end of its connection.
+    pub(super) service: S,
     pub(super) shared: Shared,
     pub(super) metrics: Arc<Metrics>,
     /// Whether every place for a connection is taken.
@@ -35,10 +37,10 @@ pub(super) struct Acceptor<H> {
     pub(super) abort: CancellationToken,
 }
 
-impl<H, F> Acceptor<H>
+impl<S, F> Acceptor<S>
 where
-    H: Fn(Endpoint, Bytes, Option<String>) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<Vec<u8>, Rejected>> + Send + 'static,
+    S: Fn(Request<Incoming>, Arc<Peer>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
 {
     /// Accepts until the server no longer wants connections.
     pub(super) async fn run(self, listener: TcpListener) {
@@ -97,7 +99,7 @@ where
     fn spawn(&self, stream: TcpStream, peer: SocketAddr, once: bool, place: Option<OwnedSemaphorePermit>) {
         let span = debug_span!("connection", %peer);
         let counted = self.metrics.connection();
-        let webhook = Arc::clone(&self.webhook);
+        let service = self.service.clone();
         let metrics = Arc::clone(&self.metrics);
         let shared = self.shared.clone();
         let abort = self.abort.clone();
@@ -111,10 +113,11 @@ where
                 return;
             };
             let protocol = Protocol::agreed(stream.get_ref().1.alpn_protocol());
-            let service = move |request| {
-                let webhook = Arc::clone(&webhook);
-                async move { webhook.respond(request).await }
-            };
+            let peer = Arc::new(Peer {
+                address: peer,
+                names: clients::presented(stream.get_ref().1.peer_certificates()),
+            });
+            let service = move |request| service(request, Arc::clone(&peer));
             connection::serve(stream, protocol, once, service, &shared).await;
         };
         let work = async move {

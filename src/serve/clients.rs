@@ -32,6 +32,10 @@ impl Named {
 }
 
 impl ClientCertVerifier for Named {
+    fn client_auth_mandatory(&self) -> bool {
+        self.chain.client_auth_mandatory()
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.chain.root_hint_subjects()
     }
@@ -71,6 +75,14 @@ impl ClientCertVerifier for Named {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chain.supported_verify_schemes()
     }
+}
+
+/// The names in the certificate that a client presented and that was verified; none if it presented none.
+pub(super) fn presented(certificates: Option<&[CertificateDer<'_>]>) -> Vec<String> {
+    let leaf = certificates.and_then(<[_]>::first);
+    leaf.and_then(|leaf| Certificate::from_der(leaf).ok())
+        .map(|leaf| borne(&leaf))
+        .unwrap_or_default()
 }
 
 /// The names in a certificate: its common name, and alternative names that are text.

@@ -1,4 +1,4 @@
-//! What `countersign webhook` is told. Defaults are what the Helm chart runs with.
+//! What `countersign webhook` and `countersign server` are told. Defaults are what the Helm chart runs the webhook with.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -121,7 +121,7 @@ impl Certificate {
     }
 }
 
-/// Clients that may connect (ADM-08). Everybody else fails the handshake.
+/// Clients that may connect (ADM-08, notary-v1 §2.9). Everybody else fails the handshake.
 #[derive(Clone, Debug)]
 pub struct Clients {
     /// PEM file with the authorities of client certificates.
@@ -129,6 +129,8 @@ pub struct Clients {
     /// Common names or subject alternative names, any of which must be in the certificate; empty permits all that the
     /// authorities signed.
     pub names: Vec<String>,
+    /// Whether clients without a certificate are let in as well. One that is presented is verified all the same.
+    pub optional: bool,
 }
 
 /// A version of TLS.

@@ -11,13 +11,15 @@ use tokio::sync::watch;
 pub struct Ready(watch::Sender<Conditions>);
 
 /// What readiness consists of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Conditions {
     /// Life of the certificate that is served, once there is one.
     pub certificate: Option<Life>,
-    /// Policies have been read completely once.
-    pub policies: bool,
+    /// Whether policies have been read completely once; `None` where they are not used.
+    pub policies: Option<bool>,
+    /// Whether the database answers; `None` where there is none.
+    pub database: Option<bool>,
     /// Whether the cluster's trust records have been read completely once; `None` where they are not used.
     pub trust_records: Option<bool>,
     /// The server is leaving.
@@ -43,15 +45,45 @@ impl Life {
 }
 
 impl Default for Ready {
+    /// Waits for policies.
     fn default() -> Self {
-        Self(watch::Sender::new(Conditions::default()))
+        Self(watch::Sender::new(Conditions {
+            policies: Some(false),
+            ..Conditions::NONE
+        }))
     }
 }
 
+impl Conditions {
+    /// Nothing but a certificate to wait for.
+    const NONE: Self = Self {
+        certificate: None,
+        policies: None,
+        database: None,
+        trust_records: None,
+        draining: false,
+        facts: BTreeMap::new(),
+    };
+}
+
 impl Ready {
+    /// Waits for a database instead of policies.
+    pub fn of_database() -> Self {
+        Self(watch::Sender::new(Conditions {
+            database: Some(false),
+            ..Conditions::NONE
+        }))
+    }
+
+    /// Whether the database answers. Unlike policies, which stay known, one that is gone makes this replica unready
+    /// again: it has nothing to answer with.
+    pub fn database(&self, answers: bool) {
+        self.0.send_modify(|state| state.database = Some(answers));
+    }
+
     /// Policies are loaded, and readiness no longer waits for them. Losing their source later does not take that back.
     pub fn policies_loaded(&self) {
-        self.0.send_modify(|state| state.policies = true);
+        self.0.send_modify(|state| state.policies = Some(true));
     }
 
     /// Readiness waits for trust records from now on.
@@ -89,7 +121,8 @@ impl Ready {
         let certificate = state.certificate.is_some_and(|life| life.contains(now));
         let conditions = [
             Some(("certificate", certificate)),
-            Some(("policies", state.policies)),
+            state.policies.map(|loaded| ("policies", loaded)),
+            state.database.map(|answers| ("database", answers)),
             state.trust_records.map(|loaded| ("trust-records", loaded)),
             Some(("not-draining", !state.draining)),
         ];
@@ -104,9 +137,10 @@ impl Ready {
         self.0.send_modify(|state| state.draining = true);
     }
 
-    /// Whether all is known by which requests are judged.
+    /// Whether all is there that requests are answered from.
     pub(super) fn can_judge(&self) -> bool {
         let state = self.0.borrow();
-        state.policies && state.trust_records != Some(false)
+        let missing = Some(false);
+        ![state.policies, state.database, state.trust_records].contains(&missing)
     }
 }

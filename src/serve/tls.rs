@@ -99,6 +99,8 @@ pub(super) struct Dialect {
     provider: Arc<CryptoProvider>,
     versions: Vec<&'static SupportedProtocolVersion>,
     names: Vec<String>,
+    /// Whether clients need no certificate where authorities for them are known.
+    optional: bool,
 }
 
 impl Dialect {
@@ -122,6 +124,7 @@ impl Dialect {
                 .as_ref()
                 .map(|clients| clients.names.clone())
                 .unwrap_or_default(),
+            optional: settings.clients.as_ref().is_some_and(|clients| clients.optional),
         })
     }
 
@@ -178,9 +181,13 @@ impl Dialect {
         for certificate in certificates(authorities).map_err(TlsError::Chain)? {
             roots.add(certificate).map_err(TlsError::Clients)?;
         }
-        let any = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
-            .build()
-            .map_err(TlsError::ClientVerifier)?;
+        let any = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider));
+        let any = if self.optional {
+            any.allow_unauthenticated()
+        } else {
+            any
+        };
+        let any = any.build().map_err(TlsError::ClientVerifier)?;
         Ok(Named::new(any, self.names.clone()))
     }
 }

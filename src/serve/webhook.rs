@@ -1,36 +1,23 @@
 //! What happens to a request of the API server before and after it is decided.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use http::header::{CONTENT_LENGTH, EXPECT, HeaderMap};
+use http::header::HeaderMap;
 use http::request::Parts;
 use http::{Request, Response};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tracing::{Instrument as _, debug, error, info_span, warn};
 
-use super::body::{self, Budget};
-use super::config::Limits;
-use super::lifecycle::Stage;
-use super::ready::Ready;
-use super::reply::{self, Body, Busy, Refusal, Rejected};
+use super::gate::Gate;
+use super::reply::{self, Body, Refusal, Rejected};
 use super::route::{self, Endpoint};
-use crate::telemetry::Metrics;
 
 /// Reads requests, sheds what is too much, and lets `handler` decide the rest.
 pub(super) struct Webhook<H> {
     handler: H,
-    limits: Limits,
-    slots: Semaphore,
-    budget: Budget,
-    ready: Ready,
-    stage: watch::Receiver<Stage>,
-    metrics: Arc<Metrics>,
+    gate: Gate,
 }
 
 impl<H, F> Webhook<H>
@@ -38,22 +25,8 @@ where
     H: Fn(Endpoint, Bytes, Option<String>) -> F,
     F: Future<Output = Result<Vec<u8>, Rejected>>,
 {
-    pub(super) fn new(
-        handler: H,
-        limits: Limits,
-        ready: Ready,
-        stage: watch::Receiver<Stage>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self {
-            handler,
-            slots: Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS)),
-            budget: Budget::new(limits.bodies),
-            limits,
-            ready,
-            stage,
-            metrics,
-        }
+    pub(super) const fn new(handler: H, gate: Gate) -> Self {
+        Self { handler, gate }
     }
 
     /// Answers `request`, whatever it is.
@@ -61,14 +34,14 @@ where
     where
         B: hyper::body::Body<Data = Bytes> + Unpin,
     {
-        let _counted = self.metrics.request();
+        let _counted = self.gate.metrics.request();
         let (parts, body) = request.into_parts();
         let span = info_span!("request", trace_id = trace_id(&parts.headers));
         let response = match self.decide(&parts, body).instrument(span.clone()).await {
             Ok(verdict) => reply::json(verdict),
             Err(refusal) => span.in_scope(|| self.refuse(refusal)),
         };
-        self.metrics.response(response.status().as_u16());
+        self.gate.metrics.response(response.status().as_u16());
         response
     }
 
@@ -80,20 +53,14 @@ where
         let endpoint = match self.accept(parts) {
             Ok(endpoint) => endpoint,
             Err(refusal) => {
-                // Who asks first learns the answer from the head alone.
-                if !parts.headers.contains_key(EXPECT) {
-                    body::discard(body, self.limits.body, deadline).await;
-                }
+                self.gate.discard(&parts.headers, body, deadline).await;
                 return Err(refusal);
             }
         };
-        let held = body::read(body, self.limits.body, &self.budget, deadline).await?;
-        // Asked again, since reading took its time. A slot is taken only now: a body that trickles in keeps none.
-        self.open(endpoint)?;
-        let _slot = self
-            .slots
-            .try_acquire()
-            .map_err(|_| Refusal::Busy(Busy::Overload))?;
+        let held = self.gate.read(body, deadline).await?;
+        // Asked again, since reading took its time.
+        self.gate.open(endpoint.needs_policies())?;
+        let _slot = self.gate.slot()?;
         let query = parts.uri.query().map(str::to_owned);
         self.call(endpoint, held.bytes.clone(), query, deadline).await
     }
@@ -101,25 +68,11 @@ where
     /// All that can be said before the body is read.
     fn accept(&self, parts: &Parts) -> Result<Endpoint, Refusal> {
         let endpoint = route::route(&parts.method, &parts.uri, &parts.headers)?;
-        if declared(&parts.headers).is_some_and(|size| size > self.limits.body) {
-            return Err(Refusal::TooLarge);
-        }
-        self.open(endpoint)?;
+        self.gate.fits(&parts.headers)?;
+        self.gate.open(endpoint.needs_policies())?;
         Ok(endpoint)
     }
 
-    /// Whether decisions can be taken at all.
-    fn open(&self, endpoint: Endpoint) -> Result<(), Refusal> {
-        if *self.stage.borrow() >= Stage::Refusing {
-            return Err(Refusal::Busy(Busy::Draining));
-        }
-        if endpoint.needs_policies() && !self.ready.can_judge() {
-            return Err(Refusal::Busy(Busy::NotReady));
-        }
-        Ok(())
-    }
-
-    /// Runs the handler. Neither a panic nor endless work of one request touches others (ADM-68).
     async fn call(
         &self,
         endpoint: Endpoint,
@@ -127,38 +80,28 @@ where
         query: Option<String>,
         deadline: Instant,
     ) -> Result<Vec<u8>, Refusal> {
-        let work = AssertUnwindSafe(async { (self.handler)(endpoint, body, query).await }).catch_unwind();
-        match timeout_at(deadline, work).await {
-            Err(_) => {
-                warn!(phase = endpoint.name(), "decision took too long");
-                Err(Refusal::Late)
-            }
-            Ok(Err(_)) => {
-                error!(phase = endpoint.name(), "request panicked");
-                self.metrics.panicked();
-                Err(Refusal::Panicked)
-            }
-            Ok(Ok(answer)) => answer.map_err(Refusal::Rejected),
+        let work = async { (self.handler)(endpoint, body, query).await };
+        let ran = self.gate.run(work, deadline).await;
+        match &ran {
+            Err(Refusal::Late) => warn!(phase = endpoint.name(), "decision took too long"),
+            Err(Refusal::Panicked) => error!(phase = endpoint.name(), "request panicked"),
+            Err(_) | Ok(_) => {}
         }
+        ran?.map_err(Refusal::Rejected)
     }
 
     /// Time from now until nobody waits for the answer any more.
     fn time(&self, query: Option<&str>) -> Duration {
-        let granted = route::timeout(query).unwrap_or(self.limits.request_time);
-        granted.max(LEAST_TIME).min(self.limits.request_time)
+        let most = self.gate.limits.request_time;
+        let granted = route::timeout(query).unwrap_or(most);
+        granted.max(LEAST_TIME).min(most)
     }
 
     fn refuse(&self, refusal: Refusal) -> Response<Body> {
-        if let Refusal::Busy(busy) = refusal {
-            self.metrics.shed(busy.reason());
-        }
+        self.gate.count(&refusal);
         debug!(reason = ?refusal, "no verdict");
         refusal.into_response()
     }
-}
-
-fn declared(headers: &HeaderMap) -> Option<usize> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// The trace a request belongs to, from its W3C `traceparent` (ADM-09).

@@ -22,8 +22,10 @@ use super::nearest::Nearest;
 use super::process::Process;
 
 mod cluster;
+mod trust_server;
 
 use self::cluster::Cluster;
+use self::trust_server::TrustServer;
 
 type Histograms<S> = Family<S, Histogram, fn() -> Histogram>;
 
@@ -51,6 +53,7 @@ pub struct Metrics {
     policy_reloads: Family<Outcome, Counter>,
     certificates: Certificates,
     cluster: Cluster,
+    trust_server: TrustServer,
     inflight: Gauge,
     shed: Family<Reason, Counter>,
     responses: Family<Status, Counter>,
@@ -174,6 +177,7 @@ impl Default for Metrics {
             ),
             certificates: Certificates::new(r),
             cluster: Cluster::new(r),
+            trust_server: TrustServer::new(r),
             inflight: add(
                 r,
                 "requests_inflight",
@@ -411,6 +415,7 @@ impl Metrics {
             }
         }
         self.cluster.start_at_zero();
+        self.trust_server.start_at_zero();
         for result in ["ok", "error"] {
             drop(self.policy_reloads.get_or_create(&Outcome { result }));
         }

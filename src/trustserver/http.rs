@@ -1,8 +1,23 @@
-//! Requests and answers of the trust protocol (notary-v1 §2).
+//! Requests and answers of the trust protocol (notary-v1 §2), without I/O.
+//!
+//! ```text
+//! method, path ─ Route::parse ─▶ Route        body ─ upload ─▶ files by role
+//! file, key, changes ─ metadata, key, changefeed ─▶ Response        ProtocolError ─ into_response ─▶ Response
+//! ```
+
+mod answer;
+mod error;
+mod path;
+mod route;
+mod upload;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 
+pub use self::answer::{CacheAges, changefeed, empty, expires, headers_only, key, metadata, version};
+pub use self::error::{InvalidUpdate, ProtocolError};
+pub use self::route::{Form, Route};
+pub use self::upload::upload;
 use super::access::Peer;
 
 /// A request that arrived whole.
@@ -14,7 +29,7 @@ pub struct Call {
     pub uri: Uri,
     /// Its headers.
     pub headers: HeaderMap,
-    /// Its body, within the limit.
+    /// Its body, within the limit; only updates have one.
     pub body: Bytes,
     /// Where it comes from.
     pub peer: Peer,

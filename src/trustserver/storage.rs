@@ -67,6 +67,23 @@ pub enum Committed {
     Conflict,
 }
 
+/// A repository with all its past, as an import brings it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// Every version of every role, current or not; none twice.
+    pub files: Vec<(Role, File)>,
+    /// Which version of a role is current; each is among the files.
+    pub current: BTreeMap<Role, u64>,
+    /// [`Repository::used`], at least what the files say.
+    pub used: BTreeMap<Role, u64>,
+    /// [`Change::renew_at`].
+    pub renew_at: Option<Timestamp>,
+    /// The server's keys of the repository, sealed by this server.
+    pub keys: Vec<SealedKey>,
+    /// What the changefeed is to tell of it, the oldest first.
+    pub changes: Vec<(Timestamp, Event)>,
+}
+
 /// A key that the server holds for one role of one repository, sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedKey {
@@ -120,7 +137,7 @@ pub enum Page {
     Newest(usize),
 }
 
-/// A database of repositories. Cheap to clone; all clones are the same database.
+/// A database of repositories. Cheap to clone; all clones are the same database. Times are kept to the microsecond.
 ///
 /// No method decides anything: what a repository may become is for [`crate::tuf::hosted`] to say.
 pub trait Storage: Clone + Send + Sync + 'static {
@@ -128,7 +145,8 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn repository(&self, gun: &Gun) -> impl Future<Output = Result<Option<Repository>, StorageError>> + Send;
 
     /// What a repository that is not there begins with: the generation that a first write names, and
-    /// [`Repository::used`] of its earlier lives.
+    /// [`Repository::used`] of its earlier lives. If it is there by now, the generation is 0, which a repository that
+    /// is there never has: else a first write would come to pass on top of somebody else's.
     fn vacancy(
         &self,
         gun: &Gun,
@@ -166,6 +184,20 @@ pub trait Storage: Clone + Send + Sync + 'static {
         change: Change,
     ) -> impl Future<Output = Result<Committed, StorageError>> + Send;
 
+    /// Which versions there are of every role, current or not, in order of role and version.
+    fn versions(&self, gun: &Gun) -> impl Future<Output = Result<Vec<(Role, u64)>, StorageError>> + Send;
+
+    /// Makes `whole` the repository in one transaction, if it is still at `generation`: nothing is left of the files
+    /// that were stored before, whether the repository was there or not. [`Repository::used`] never falls by it: of
+    /// every role the higher version counts. Keys that are held stay, and stay used; those of `whole` come beside
+    /// them. Records are added to the changefeed with new ids and their own times. Durable when it returns.
+    fn restore(
+        &self,
+        gun: &Gun,
+        generation: u64,
+        whole: Whole,
+    ) -> impl Future<Output = Result<Committed, StorageError>> + Send;
+
     /// Deletes all files of exactly this repository, and records that; whether there was one. Keys stay (§2.6).
     fn delete(&self, gun: &Gun, at: Timestamp) -> impl Future<Output = Result<bool, StorageError>> + Send;
 
@@ -188,19 +220,11 @@ pub trait Storage: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<ChangeRecord>, StorageError>> + Send;
 
     /// Repositories whose [`Change::renew_at`] is not after `at`, the most urgent first, at most `most`.
-    fn due(
-        &self,
-        at: Timestamp,
-        most: usize,
-    ) -> impl Future<Output = Result<Vec<Gun>, StorageError>> + Send;
+    fn due(&self, at: Timestamp, most: usize) -> impl Future<Output = Result<Vec<Gun>, StorageError>> + Send;
 
     /// Sets when a repository is due next without changing it otherwise: an attempt failed and is not to be repeated
     /// at once.
-    fn postpone(
-        &self,
-        gun: &Gun,
-        until: Timestamp,
-    ) -> impl Future<Output = Result<(), StorageError>> + Send;
+    fn postpone(&self, gun: &Gun, until: Timestamp) -> impl Future<Output = Result<(), StorageError>> + Send;
 
     /// Repositories in order of their names, beginning after `after`, at most `most`.
     fn repositories(

@@ -9,7 +9,7 @@
 //! gets two contents; what is written is held against the verifier's own rules before it leaves this module.
 
 mod apply;
-mod document;
+pub(super) mod document;
 mod published;
 mod sign;
 
@@ -20,6 +20,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 pub use published::{Content, Published, Row, SignerKeys, SignerState};
+pub(super) use sign::MAX_VERSION;
 pub use sign::{Need, Signed, SignedFile, Terms};
 
 use super::{DelegationName, Error, KeyId, PrivateKeyError, PublicKey, Role};

@@ -142,6 +142,7 @@ fn every_flag_is_documented() {
         ("verify", "docs/verify.md"),
         ("webhook", "docs/operating.md"),
         ("probe", "docs/install.md"),
+        ("server", "docs/server.md"),
     ] {
         let text = read(page);
         let mentioned: BTreeSet<_> = spans(&text).collect();
@@ -193,12 +194,13 @@ fn documented_metrics_are_those_there_are() {
     metrics.namespaces("enforce", 1);
     metrics.watch_synced("namespaces", 1);
     metrics.webhook_configuration_weakened("mutating", false);
+    metrics.trust_server_expiry("root", 1);
     let text = metrics.encode(Exposition::Classic).unwrap();
     let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let (there, typed): (BTreeSet<_>, BTreeSet<_>) =
         families.map(|family| family.split_once(' ').unwrap()).unzip();
     assert_eq!(typed, BTreeSet::from(["counter", "gauge", "histogram"]));
-    let page = read("docs/operating.md");
+    let page = read("docs/operating.md") + &read("docs/server.md");
     let documented: BTreeSet<_> = spans(&page)
         .filter_map(|span| span.split('{').next())
         .filter(|name| name.starts_with("countersign_") || name.starts_with("process_"))

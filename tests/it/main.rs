@@ -16,6 +16,8 @@ mod ledger;
 mod manifests;
 #[path = "../support/repo.rs"]
 mod repo;
+#[path = "../support/storage_suite.rs"]
+mod storage_suite;
 #[path = "../support/tls.rs"]
 mod tls_support;
 #[path = "../support/trust_server.rs"]
@@ -39,6 +41,7 @@ mod publish;
 mod pull_secrets;
 mod reference_data;
 mod serve;
+mod storage;
 mod threats;
 mod tls;
 mod trust;

@@ -242,6 +242,7 @@ async fn where_clients_are_known_others_fail_the_handshake() {
     config.tls.clients = Some(Clients {
         ca: authorities,
         names: vec!["kube-apiserver".to_owned(), "api.example.com".to_owned()],
+        optional: false,
     });
     let server = Server::start(config, echo).await;
     let stranger = Ca::new("clients");

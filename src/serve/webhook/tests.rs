@@ -1,13 +1,17 @@
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Frame;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::*;
-use crate::telemetry::Exposition;
+use crate::serve::config::Limits;
+use crate::serve::lifecycle::Stage;
+use crate::serve::ready::Ready;
+use crate::telemetry::{Exposition, Metrics};
 
 /// Nobody's answer is ready before the handler's future is; tests choose what it does.
 type Work = Pin<Box<dyn Future<Output = Result<Vec<u8>, Rejected>> + Send>>;
@@ -29,13 +33,8 @@ impl Port {
         ready.policies_loaded();
         let stage = watch::Sender::new(Stage::Serving);
         let handler: Handler = Box::new(handler);
-        let webhook = Webhook::new(
-            handler,
-            limits,
-            ready.clone(),
-            stage.subscribe(),
-            Arc::clone(&metrics),
-        );
+        let gate = Gate::new(limits, ready.clone(), stage.subscribe(), Arc::clone(&metrics));
+        let webhook = Webhook::new(handler, gate);
         Self {
             webhook: Arc::new(webhook),
             ready,
@@ -168,13 +167,8 @@ async fn not_able_to_decide_is_503_with_a_time_to_repeat() {
         let stage = port.stage.subscribe();
         let ready = Ready::default();
         let handler: Handler = Box::new(|_, _, _| Box::pin(async { Ok(Vec::new()) }));
-        let webhook = Webhook::new(
-            handler,
-            Limits::default(),
-            ready.clone(),
-            stage,
-            Arc::clone(&port.metrics),
-        );
+        let gate = Gate::new(Limits::default(), ready.clone(), stage, Arc::clone(&port.metrics));
+        let webhook = Webhook::new(handler, gate);
         Port {
             webhook: Arc::new(webhook),
             ready,

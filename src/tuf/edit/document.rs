@@ -18,9 +18,9 @@ use super::super::{DelegationName, Error, Role};
 
 /// Which keys sign for a role, and how many of them must.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Signers {
-    pub(super) keyids: Vec<KeyId>,
-    pub(super) threshold: u64,
+pub(in super::super) struct Signers {
+    pub(in super::super) keyids: Vec<KeyId>,
+    pub(in super::super) threshold: u64,
 }
 
 impl Signers {
@@ -44,7 +44,7 @@ impl Signers {
 }
 
 /// The keys of a document, by the id under which it lists them.
-pub(super) type Keys = BTreeMap<KeyId, Arc<PublicKey>>;
+pub(in super::super) type Keys = BTreeMap<KeyId, Arc<PublicKey>>;
 
 fn decode_keys(map: Object<'_>) -> Result<Keys, FormatError> {
     let keys = map.members().iter().map(|(_, value)| {
@@ -59,7 +59,7 @@ fn encode_keys(keys: &Keys) -> Value {
 }
 
 /// What a document is to be when it is signed.
-pub(super) trait Document: Sized {
+pub(in super::super) trait Document: Sized {
     /// Takes the document out of a file.
     fn read(role: &Role, file: &[u8]) -> Result<Self, Error> {
         let envelope = Envelope::parse(role, file)?;
@@ -77,17 +77,17 @@ pub(super) trait Document: Sized {
 
 /// `root`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RootDocument {
+pub(in super::super) struct RootDocument {
     consistent: bool,
-    pub(super) keys: Keys,
+    pub(in super::super) keys: Keys,
     /// The four base roles, and whatever else is there.
-    pub(super) roles: BTreeMap<Box<str>, Signers>,
-    pub(super) version: u64,
+    pub(in super::super) roles: BTreeMap<Box<str>, Signers>,
+    pub(in super::super) version: u64,
 }
 
 impl RootDocument {
     /// A root that lists nothing yet.
-    pub(super) const fn new() -> Self {
+    pub(in super::super) const fn new() -> Self {
         Self {
             consistent: false,
             keys: Keys::new(),
@@ -97,19 +97,19 @@ impl RootDocument {
     }
 
     /// The keys of a base role.
-    pub(super) fn keys_of(&self, role: &Role) -> Vec<&Arc<PublicKey>> {
+    pub(in super::super) fn keys_of(&self, role: &Role) -> Vec<&Arc<PublicKey>> {
         self.signers_of(role).map_or_else(Vec::new, |signers| {
             signers.keyids.iter().filter_map(|id| self.keys.get(id)).collect()
         })
     }
 
-    pub(super) fn signers_of(&self, role: &Role) -> Option<&Signers> {
+    pub(in super::super) fn signers_of(&self, role: &Role) -> Option<&Signers> {
         self.roles.get(role.as_str())
     }
 
     /// Gives a base role other keys. Those that no role lists any more go, except old root certificates, which the
     /// reference leaves where they are (§3.8).
-    pub(super) fn replace(&mut self, role: &Role, keys: &[Arc<PublicKey>]) {
+    pub(in super::super) fn replace(&mut self, role: &Role, keys: &[Arc<PublicKey>]) {
         let signers = Signers {
             keyids: keys.iter().map(|key| key.id()).collect(),
             threshold: 1,
@@ -154,38 +154,38 @@ impl Document for RootDocument {
 
 /// A role below another.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Delegated {
-    pub(super) name: DelegationName,
-    pub(super) signers: Signers,
-    pub(super) paths: Vec<Box<str>>,
+pub(in super::super) struct Delegated {
+    pub(in super::super) name: DelegationName,
+    pub(in super::super) signers: Signers,
+    pub(in super::super) paths: Vec<Box<str>>,
 }
 
 /// `targets`, or a delegation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct TargetsDocument {
-    pub(super) keys: Keys,
+pub(in super::super) struct TargetsDocument {
+    pub(in super::super) keys: Keys,
     /// In the publisher's order, which is the order of search.
-    pub(super) delegations: Vec<Delegated>,
+    pub(in super::super) delegations: Vec<Delegated>,
     /// Entries as they are, `custom` with them.
-    pub(super) targets: BTreeMap<Box<str>, Value>,
-    pub(super) version: u64,
+    pub(in super::super) targets: BTreeMap<Box<str>, Value>,
+    pub(in super::super) version: u64,
 }
 
 impl TargetsDocument {
-    pub(super) fn delegation(&self, name: &DelegationName) -> Option<&Delegated> {
+    pub(in super::super) fn delegation(&self, name: &DelegationName) -> Option<&Delegated> {
         self.delegations
             .iter()
             .find(|delegation| delegation.name == *name)
     }
 
     /// The keys that may sign for the delegation `name`.
-    pub(super) fn keys_of(&self, delegation: &Delegated) -> Vec<&Arc<PublicKey>> {
+    pub(in super::super) fn keys_of(&self, delegation: &Delegated) -> Vec<&Arc<PublicKey>> {
         let ids = delegation.signers.keyids.iter();
         ids.filter_map(|id| self.keys.get(id)).collect()
     }
 
     /// Drops keys that no delegation lists.
-    pub(super) fn prune(&mut self) {
+    pub(in super::super) fn prune(&mut self) {
         let delegations = &self.delegations;
         let used = |id: &KeyId| {
             delegations
@@ -247,27 +247,29 @@ impl Document for TargetsDocument {
 
 /// `snapshot`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct SnapshotDocument {
+pub(in super::super) struct SnapshotDocument {
     /// Length and hashes of every file, by role.
-    pub(super) meta: BTreeMap<Box<str>, Value>,
-    pub(super) version: u64,
+    pub(in super::super) meta: BTreeMap<Box<str>, Value>,
+    pub(in super::super) version: u64,
 }
 
 impl SnapshotDocument {
     /// States `file` as that of `role`.
-    pub(super) fn describe(&mut self, role: &Role, file: &[u8]) {
-        use aws_lc_rs::digest::{SHA512, digest};
-        let hash = |bytes: &[u8]| string(&BASE64_STANDARD.encode(bytes));
-        let hashes = object([
-            ("sha256", hash(&super::super::sha256(file))),
-            ("sha512", hash(digest(&SHA512, file).as_ref())),
-        ]);
-        let length = integer(u64::try_from(file.len()).unwrap_or(u64::MAX));
-        self.meta.insert(
-            role.as_str().into(),
-            object([("hashes", hashes), ("length", length)]),
-        );
+    pub(in super::super) fn describe(&mut self, role: &Role, file: &[u8]) {
+        self.meta.insert(role.as_str().into(), description(file));
     }
+}
+
+/// Length and hashes of a file.
+fn description(file: &[u8]) -> Value {
+    use aws_lc_rs::digest::{SHA512, digest};
+    let hash = |bytes: &[u8]| string(&BASE64_STANDARD.encode(bytes));
+    let hashes = object([
+        ("sha256", hash(&super::super::sha256(file))),
+        ("sha512", hash(digest(&SHA512, file).as_ref())),
+    ]);
+    let length = integer(u64::try_from(file.len()).unwrap_or(u64::MAX));
+    object([("hashes", hashes), ("length", length)])
 }
 
 impl Document for SnapshotDocument {
@@ -295,6 +297,16 @@ impl Document for SnapshotDocument {
     }
 }
 
+/// What is signed of a timestamp of `version`, good until `expires`, that names `snapshot`.
+pub(in super::super) fn timestamp(snapshot: &[u8], version: u64, expires: Timestamp) -> Value {
+    object([
+        ("_type", string("Timestamp")),
+        ("expires", time(expires)),
+        ("meta", object([("snapshot", description(snapshot))])),
+        ("version", integer(version)),
+    ])
+}
+
 /// The entry of a tag or file: what the reference keeps of it, `custom` as it is.
 fn entry_of(value: &Value) -> Result<Value, FormatError> {
     let entry = Object::map(value, "targets")?;
@@ -305,7 +317,7 @@ fn entry_of(value: &Value) -> Result<Value, FormatError> {
 }
 
 /// The entry of a tag: its manifest's digest and length (§6.1).
-pub(super) fn target(sha256: &[u8; 32], length: u64) -> Value {
+pub(in super::super) fn target(sha256: &[u8; 32], length: u64) -> Value {
     let hash = string(&BASE64_STANDARD.encode(sha256));
     object([
         ("hashes", object([("sha256", hash)])),
@@ -314,7 +326,7 @@ pub(super) fn target(sha256: &[u8; 32], length: u64) -> Value {
 }
 
 /// A file: what is signed, and signatures by key id and method (§3.1).
-pub(super) fn file(signed: &Value, signatures: &[(KeyId, &str, Vec<u8>)]) -> Bytes {
+pub(in super::super) fn file(signed: &Value, signatures: &[(KeyId, &str, Vec<u8>)]) -> Bytes {
     let signatures = signatures.iter().map(|(id, method, bytes)| {
         object([
             ("keyid", string(&id.to_string())),
@@ -322,12 +334,13 @@ pub(super) fn file(signed: &Value, signatures: &[(KeyId, &str, Vec<u8>)]) -> Byt
             ("sig", string(&BASE64_STANDARD.encode(bytes))),
         ])
     });
-    let signatures = Value::Array(signatures.collect()).canonical();
-    format!(
-        r#"{{"signed":{},"signatures":{signatures}}}"#,
-        escaped(&signed.canonical())
-    )
-    .into()
+    enveloped(signed, &Value::Array(signatures.collect())).into()
+}
+
+/// The text of a file, as the reference's encoder writes it (§3.2).
+pub(in super::super) fn enveloped(signed: &Value, signatures: &Value) -> String {
+    let (signed, signatures) = (escaped(&signed.canonical()), escaped(&signatures.canonical()));
+    format!(r#"{{"signed":{signed},"signatures":{signatures}}}"#)
 }
 
 /// What Go's encoder escapes in text that is canonical already (§3.2 step 2).

@@ -14,7 +14,7 @@ use super::document::{self, Document, TargetsDocument};
 use super::{Draft, EditError};
 
 /// The largest version there is: integers beyond change their value in parsers that use doubles.
-const MAX_VERSION: u64 = (1 << 53) - 1;
+pub(in super::super) const MAX_VERSION: u64 = (1 << 53) - 1;
 
 /// How long what is signed is good, and from when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

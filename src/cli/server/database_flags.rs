@@ -1,0 +1,121 @@
+//! Where a trust server keeps what it has, and what its keys are sealed with.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::Args;
+use secrecy::SecretString;
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::trustserver::seal::OperatorKey;
+use crate::trustserver::storage::postgres;
+
+/// The database, and the key of its keys.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Database")]
+pub(super) struct DatabaseFlags {
+    /// Folder for a database of our own, for one server
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with = "database",
+        env = "COUNTERSIGN_DATA"
+    )]
+    data: Option<PathBuf>,
+    /// PostgreSQL database that several servers may share, postgresql://user@host/name
+    #[arg(long, value_name = "URL", env = "COUNTERSIGN_DATABASE")]
+    database: Option<String>,
+    /// File with the password of that database
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "database",
+        env = "COUNTERSIGN_DATABASE_PASSWORD_FILE"
+    )]
+    database_password_file: Option<PathBuf>,
+    /// PEM certificates of authorities of that database's server, besides those of the system
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "database",
+        env = "COUNTERSIGN_DATABASE_CA"
+    )]
+    database_ca: Option<PathBuf>,
+    /// File with the key that keys in the database are sealed with; made if it is not there and --data is given.
+    /// COUNTERSIGN_SEALING_KEY may hold the key itself instead
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "sealing_command",
+        env = "COUNTERSIGN_SEALING_KEY_FILE"
+    )]
+    sealing_key_file: Option<PathBuf>,
+    /// Program that wraps and unwraps the key of keys, as one of a key management service: it is called with wrap or
+    /// unwrap and reads and writes base64
+    #[arg(long, value_name = "PROGRAM", env = "COUNTERSIGN_SEALING_COMMAND")]
+    sealing_command: Option<PathBuf>,
+}
+
+/// A database that is to be opened.
+pub(super) enum Place {
+    /// A folder of our own.
+    Folder(PathBuf),
+    /// PostgreSQL.
+    Url {
+        /// With the password.
+        url: SecretString,
+        /// How to get there.
+        options: postgres::Options,
+    },
+}
+
+impl DatabaseFlags {
+    /// Where the database is.
+    pub(super) fn place(&self) -> anyhow::Result<Place> {
+        match (&self.data, &self.database) {
+            (Some(folder), None) => Ok(Place::Folder(folder.clone())),
+            (None, Some(url)) => Ok(Place::Url {
+                url: self.with_password(url)?,
+                options: postgres::Options {
+                    authorities: self.database_ca.clone(),
+                    ..postgres::Options::default()
+                },
+            }),
+            _ => bail!("no database: give --data for a folder of our own, or --database for PostgreSQL"),
+        }
+    }
+
+    fn with_password(&self, url: &str) -> anyhow::Result<SecretString> {
+        let Some(file) = &self.database_password_file else {
+            return Ok(url.into());
+        };
+        let name = || file.display().to_string();
+        let password = Zeroizing::new(fs::read_to_string(file).with_context(name)?);
+        let mut url = Url::parse(url).context("--database is no URL")?;
+        let taken = url.set_password(Some(password.trim_end_matches(['\r', '\n'])));
+        taken.map_err(|()| anyhow!("--database names no server that a password could be for"))?;
+        Ok(String::from(url).into())
+    }
+
+    /// What keys are sealed with. A folder that nobody else can write to is where one may be made.
+    pub(super) fn operator_key(&self) -> anyhow::Result<OperatorKey> {
+        let variable = std::env::var(SEALING_KEY).ok().map(SecretString::from);
+        match (&self.sealing_key_file, &self.sealing_command, variable) {
+            (Some(file), None, None) if self.data.is_some() => Ok(OperatorKey::file_or_new(file)?),
+            (Some(file), None, None) => Ok(OperatorKey::file(file)?),
+            (None, Some(program), None) => Ok(OperatorKey::command(program.clone())),
+            (None, None, Some(key)) => Ok(OperatorKey::text(&key)?),
+            (None, None, None) => bail!(
+                "nothing to seal the server's keys with: give --sealing-key-file or --sealing-command, or set {SEALING_KEY}"
+            ),
+            _ => bail!(
+                "keys are sealed with one key: of --sealing-key-file, --sealing-command and {SEALING_KEY} give one"
+            ),
+        }
+    }
+}
+
+/// The key itself, which no flag may hold.
+const SEALING_KEY: &str = "COUNTERSIGN_SEALING_KEY";

@@ -1,0 +1,89 @@
+//! The keys that the server holds for each repository (notary-v1 §2.5, §8.5).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+
+use super::super::access::{Caller, Charge};
+use super::super::audit::Entry;
+use super::super::http::{self as wire, Call, ProtocolError};
+use super::super::storage::{SealedKey, Storage};
+use super::{ServiceError, TrustServer};
+use crate::clock;
+use crate::reference::Gun;
+use crate::tuf::hosted::{self, HeldKeys};
+use crate::tuf::{PrivateKey, Role};
+
+impl<S: Storage> TrustServer<S> {
+    /// Every key that is held for a repository, opened.
+    pub(super) async fn held(&self, gun: &Gun) -> Result<HeldKeys, ServiceError> {
+        let sealed = self.inner.storage.keys(gun).await?;
+        let opened = sealed.into_iter().map(|key| {
+            let id = key.id;
+            let opened = self.inner.sealer.open_key(gun, &key)?;
+            Ok((id, Arc::new(opened)))
+        });
+        opened.collect()
+    }
+
+    /// The key of a role: the one that root lists, or one for the root to come. `rotate` asks for another one, which
+    /// takes effect when a root lists it; one that nothing lists yet is given out again.
+    pub(super) async fn key(
+        &self,
+        gun: &Gun,
+        role: &Role,
+        rotate: bool,
+        call: &Call,
+        caller: &Caller,
+    ) -> Result<Response<Bytes>, ProtocolError> {
+        let _turn = self.turn(gun).await;
+        if !rotate && let Some(listed) = self.listed(gun, role).await.map_err(ServiceError::internal)? {
+            return Ok(wire::key(listed.public()));
+        }
+        self.charge(caller, call, Charge::NewKey, gun)?;
+        let key = self
+            .spare(gun, role, call, caller)
+            .await
+            .map_err(ServiceError::internal)?;
+        Ok(wire::key(key.public()))
+    }
+
+    /// The first key of the role in the current root that is held here.
+    async fn listed(&self, gun: &Gun, role: &Role) -> Result<Option<Arc<PrivateKey>>, ServiceError> {
+        let (_, holding) = self.holding(gun).await?;
+        let Some(listed) = hosted::listed_keys(&holding, role) else {
+            return Ok(None);
+        };
+        let held = self.held(gun).await?;
+        Ok(listed.iter().find_map(|id| held.get(id)).cloned())
+    }
+
+    /// A key that nothing relies on yet.
+    async fn spare(
+        &self,
+        gun: &Gun,
+        role: &Role,
+        call: &Call,
+        caller: &Caller,
+    ) -> Result<PrivateKey, ServiceError> {
+        let now = clock::now();
+        let fresh = PrivateKey::generate(self.inner.options.algorithm)?;
+        let id = fresh.public().id();
+        let sealed = SealedKey {
+            id,
+            role: role.clone(),
+            sealed: self.inner.sealer.seal(gun, role, &fresh)?,
+            used: false,
+            created_at: now,
+        };
+        let kept = self.inner.storage.keep_key(gun, sealed).await?;
+        if kept.id == id {
+            self.inner.metrics.trust_server_change("key_made");
+            self.inner
+                .audit
+                .write(&Entry::new(now, "key", gun, caller, &call.peer).with_key(&id));
+        }
+        Ok(self.inner.sealer.open_key(gun, &kept)?)
+    }
+}
