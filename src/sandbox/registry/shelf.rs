@@ -75,7 +75,7 @@ impl Shelf {
     }
 
     /// The beginning of something.
-    pub(super) const fn nothing(&self) -> Held {
+    pub(super) fn nothing(&self) -> Held {
         Held {
             bytes: BytesMut::new(),
             pages: None,
