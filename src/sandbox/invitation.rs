@@ -262,8 +262,9 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use super::super::keys::Keys;
+    use crate::keystore::KeyStore;
     use crate::policy::PolicySet;
-    use crate::tuf::{Algorithm, PrivateKey};
 
     const PORTS: Ports = Ports {
         registry: 5000,
@@ -279,14 +280,12 @@ mod tests {
         }
     }
 
-    fn pem(key: &PrivateKey) -> String {
-        key.public_pem("root").unwrap()
-    }
-
-    #[test]
-    fn the_policy_can_be_used_and_is_not_written_over() {
+    #[tokio::test]
+    async fn the_policy_can_be_used_and_is_not_written_over() {
         let folder = Folder::open(None).unwrap();
-        let root = pem(&PrivateKey::generate(Algorithm::EcdsaP256).unwrap());
+        let store = KeyStore::new(&folder.join(DOCKER));
+        let gun = "localhost:5000/docker/trusttest".parse().unwrap();
+        let root = Keys::ready(store, &gun).await.unwrap().root_pem().unwrap();
         folder.write(AUTHORITY, "-----BEGIN CERTIFICATE-----\n").unwrap();
         let path = place(&folder).lay_out_policy(&root).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();

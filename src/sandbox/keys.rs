@@ -77,8 +77,10 @@ impl Keys {
         let root = Role::Root;
         let open = self.open();
         let key = open.values().find(|open| open.held.role == root.as_str());
-        let pem = key.map(|open| open.key.public_pem(root.as_str()));
-        Ok(pem.ok_or(PrivateKeyError::Refused)??)
+        let pem = key.ok_or(PrivateKeyError::Refused)?.key.public_pem(root.as_str())?;
+        // Docker's header says whose key it is; a policy takes the key alone.
+        let plain = pem.lines().filter(|line| !line.is_empty() && !line.contains(": "));
+        Ok(plain.map(|line| format!("{line}\n")).collect())
     }
 
     /// Opens the first key of `role` that there is, or makes one.

@@ -6,8 +6,7 @@
 mod play;
 mod print;
 
-pub use self::play::StoryError;
-pub(super) use self::play::{Player, named, restock};
+pub(super) use self::play::{Player, StoryError, named, restock};
 pub(super) use self::print::Printer;
 
 /// One thing that content trust does.
@@ -110,11 +109,9 @@ impl Namespace {
 
 /// The repository that is signed.
 pub(super) const SIGNED: &str = "docker/trusttest";
-/// The repository that has no trust data.
-pub(super) const UNSIGNED: &str = "docker/cliffs";
 /// The tag that is signed, and stays so.
 pub(super) const LATEST: &str = "docker/trusttest:latest";
-/// The tag that is not signed.
+/// The tag that is not signed, of a repository that has no trust data.
 pub(super) const CLIFFS: &str = "docker/cliffs:latest";
 const REVOKED: &str = "docker/trusttest:1.0";
 
