@@ -27,7 +27,8 @@ use jiff::Timestamp;
 
 use self::challenge::Schemes;
 use self::credentials::Credentials;
-use self::limits::{Key, Limits};
+use self::file::Sources;
+use self::limits::{Key, Limits, Logins};
 use self::passwords::Passwords;
 use self::rules::Rules;
 use self::secrets::Secrets;
@@ -48,7 +49,6 @@ mod token;
 
 pub use self::challenge::AccessItem;
 pub use self::error::{AccessError, Denied, PasswordFileError, TokenError};
-pub use self::file::Sources;
 pub use self::gatekeeper::Gatekeeper;
 pub use self::limits::Limit;
 
@@ -264,14 +264,23 @@ impl Checked {
         if let Some(identity) = self.remembered(credentials, now) {
             return Ok(Ok(identity));
         }
-        let network = limits::network(peer);
-        self.limits.attempt(network, now)?;
-        let found = self.prove(credentials, now).await?;
-        // An expired token was a good one: clients with old ones are late, not guessing.
-        if matches!(found, Ok(_) | Err(Denied::Token(TokenError::Expired))) {
-            self.limits.forgive(network);
+        let logins = self.limits.logins(peer, now);
+        logins.left()?;
+        match credentials {
+            Credentials::Bearer(token) => {
+                let attempt = logins.attempt()?;
+                let found = self.prove_bearer(token, now);
+                // A token that was good, or will be, is that of a late client, not a guess.
+                if matches!(
+                    found,
+                    Ok(_) | Err(Denied::Token(TokenError::Expired | TokenError::NotYet))
+                ) {
+                    attempt.forgive();
+                }
+                Ok(found)
+            }
+            Credentials::Basic { user, password } => self.prove_basic(user, password, logins).await,
         }
-        Ok(found)
     }
 
     fn remembered<'a>(&self, credentials: &Credentials, now: Timestamp) -> Option<Identity<'a>> {
@@ -287,28 +296,22 @@ impl Checked {
         }
     }
 
-    async fn prove<'a>(
+    /// A static token does as the password of its name: many clients know names and passwords only.
+    async fn prove_basic<'a>(
         &self,
-        credentials: &Credentials,
-        now: Timestamp,
+        user: &str,
+        password: &str,
+        logins: Logins<'_>,
     ) -> Result<Result<Identity<'a>, Denied>, Refusal> {
-        match credentials {
-            Credentials::Bearer(token) => Ok(self.prove_bearer(token, now)),
-            Credentials::Basic { user, password } => {
-                if self.secrets.owner(password) == Some(user.as_str()) {
-                    return Ok(Ok(Identity::by_secret(user)));
-                }
-                let Some(passwords) = &self.passwords else {
-                    return Ok(Err(Denied::Password));
-                };
-                let good = passwords.verify(user, password).await?;
-                Ok(if good {
-                    Ok(Identity::by_password(user))
-                } else {
-                    Err(Denied::Password)
-                })
-            }
+        if self.secrets.owner(password) == Some(user) {
+            return Ok(Ok(Identity::by_secret(user)));
         }
+        let Some(passwords) = &self.passwords else {
+            let _counted = logins.attempt()?;
+            return Ok(Err(Denied::Password));
+        };
+        let good = passwords.verify(user, password, logins).await?;
+        Ok(good.then(|| Identity::by_password(user)).ok_or(Denied::Password))
     }
 
     fn prove_bearer<'a>(&self, token: &str, now: Timestamp) -> Result<Identity<'a>, Denied> {
@@ -371,6 +374,9 @@ impl Identity<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 #[cfg(test)]
 mod tests;

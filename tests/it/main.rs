@@ -45,3 +45,4 @@ mod storage;
 mod threats;
 mod tls;
 mod trust;
+mod trust_server_http;

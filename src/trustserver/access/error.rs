@@ -46,6 +46,12 @@ pub enum AccessError {
         /// The file of the rules.
         path: PathBuf,
     },
+    /// A rule that would grant nothing.
+    #[error("{}: catalog is granted for repositories other than **", path.display())]
+    Catalog {
+        /// The file of the rules.
+        path: PathBuf,
+    },
     /// Two callers by one name, who could not be told apart.
     #[error("{}: {name} is there twice", path.display())]
     Twice {

@@ -150,7 +150,7 @@ impl TryFrom<String> for Sha256Hex {
 
 /// The file of the rules, and what was in those that it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sources {
+pub(super) struct Sources {
     path: PathBuf,
     document: Document,
     bundle: Option<(PathBuf, Vec<u8>)>,
@@ -164,7 +164,7 @@ impl Sources {
     /// # Errors
     ///
     /// [`AccessError`] names the file, and the line in it.
-    pub fn read(path: &Path) -> Result<Self, AccessError> {
+    pub(super) fn read(path: &Path) -> Result<Self, AccessError> {
         let document = parse(path, &read(path)?)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let named = |name: Option<&PathBuf>| {
@@ -189,8 +189,13 @@ impl Sources {
     /// # Errors
     ///
     /// [`AccessError`] names the file, and the line in it.
-    pub fn compile(&self) -> Result<Access, AccessError> {
+    pub(super) fn compile(&self) -> Result<Access, AccessError> {
         let document = &self.document;
+        if !document.rules.iter().all(Rule::grants_catalog_for_all) {
+            return Err(AccessError::Catalog {
+                path: self.path.clone(),
+            });
+        }
         let passwords = self.passwords()?;
         let secrets = self.secrets(passwords.as_ref())?;
         let schemes = Schemes {
@@ -208,7 +213,7 @@ impl Sources {
             client_certificates: document.client_certificates,
             rules: Rules {
                 anonymous: document.anonymous.clone(),
-                rules: document.rules.clone(),
+                granted: document.rules.clone(),
                 prefixes: document.gun_prefixes.clone(),
             },
             schemes,

@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
@@ -17,10 +18,9 @@ use serde::Deserialize;
 
 use super::{Caller, Charge, Peer, Refusal};
 
-/// Addresses that are counted one by one: 100,000 entries take about 10 MiB a limit. The next ones, of which there are
-/// only that many in an attack, share one count. Names are in no need of a bound: the file and the token service give
-/// them out.
-const MAX_ADDRESSES: usize = 100_000;
+/// Callers that are counted one by one: 100,000 entries take about 10 MiB a limit. Further addresses, of which there
+/// are only that many in an attack, share one count. Names keep theirs: the file and the token service give them out.
+const MAX_COUNTED: usize = 100_000;
 /// Failed logins of one address in [`WINDOW`]. 20 a minute are 30,000 guesses a day, with which a password of four
 /// random words takes a hundred million years; and one caller whose password has changed costs the server, at 250 ms
 /// each, 5 s of a core a minute. Whoever shares the address and logged in before is not asked again for a minute.
@@ -104,7 +104,7 @@ impl Default for Rates {
 pub(super) enum Key {
     Name(&'static str, Box<str>),
     Address(IpAddr),
-    /// All addresses beyond [`MAX_ADDRESSES`].
+    /// All addresses beyond [`MAX_COUNTED`].
     Crowd,
 }
 
@@ -159,27 +159,70 @@ impl Limits {
         }
     }
 
-    /// Counts a login as failed until it is forgiven: many at once must not all begin before the first has failed.
-    pub(super) fn attempt(&self, address: IpAddr, now: Timestamp) -> Result<(), Refusal> {
-        self.failures.attempt(address, now)
+    /// The logins of a peer.
+    pub(super) fn logins(&self, peer: &Peer, now: Timestamp) -> Logins<'_> {
+        Logins {
+            failures: &self.failures,
+            address: network(peer),
+            now,
+        }
+    }
+}
+
+/// The logins of one address.
+#[derive(Clone, Copy)]
+pub(super) struct Logins<'a> {
+    failures: &'a Failures,
+    address: IpAddr,
+    now: Timestamp,
+}
+
+/// A login that counts as failed, whatever becomes of the client, until it is forgiven.
+#[must_use]
+pub(super) struct Attempt<'a> {
+    failures: &'a Failures,
+    key: Key,
+}
+
+impl<'a> Logins<'a> {
+    /// Refuses those that have none left.
+    pub(super) fn left(self) -> Result<(), Refusal> {
+        self.failures.left(&Key::Address(self.address), self.now)
     }
 
-    /// The login did not fail.
-    pub(super) fn forgive(&self, address: IpAddr) {
-        self.failures.forgive(address);
+    /// Begins one.
+    pub(super) fn attempt(self) -> Result<Attempt<'a>, Refusal> {
+        self.failures.attempt(Key::Address(self.address), self.now)
+    }
+}
+
+impl Attempt<'_> {
+    /// It did not fail.
+    pub(super) fn forgive(self) {
+        if let Ok(mut windows) = self.failures.windows.lock()
+            && let Some((_, count)) = windows.get_mut(&self.key)
+        {
+            *count = count.saturating_sub(1);
+        }
     }
 }
 
 /// A limit for each key.
-struct Meter(DefaultKeyedRateLimiter<Key>);
+struct Meter {
+    counts: DefaultKeyedRateLimiter<Key>,
+    sweeps: Sweeps,
+}
 
 impl Meter {
     fn new(quota: Quota) -> Self {
-        Self(RateLimiter::keyed(quota))
+        Self {
+            counts: RateLimiter::keyed(quota),
+            sweeps: Sweeps::default(),
+        }
     }
 
     fn take(&self, key: &Key, limit: Limit) -> Result<(), Refusal> {
-        self.0
+        self.counts
             .check_key(self.seat(key))
             .map_err(|early| too_many(early.wait_time_from(DefaultClock::default().now()), limit))
     }
@@ -187,56 +230,77 @@ impl Meter {
     /// `key`, or the crowd if there is no room for another address. Those that have their full allowance again are
     /// the same as new ones, and are dropped.
     fn seat<'a>(&self, key: &'a Key) -> &'a Key {
-        if matches!(key, Key::Address(_)) && self.0.len() >= MAX_ADDRESSES {
-            self.0.retain_recent();
-            if self.0.len() >= MAX_ADDRESSES {
-                return &Key::Crowd;
-            }
+        if self.counts.len() < MAX_COUNTED {
+            return key;
         }
-        key
+        if self.sweeps.due() {
+            self.counts.retain_recent();
+        }
+        if self.counts.len() < MAX_COUNTED || matches!(key, Key::Name(..)) {
+            key
+        } else {
+            &Key::Crowd
+        }
     }
 }
 
 impl fmt::Debug for Meter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Meter").field(&self.0.len()).finish()
+        f.debug_struct("Meter")
+            .field("counts", &self.counts.len())
+            .finish_non_exhaustive()
     }
 }
 
 /// Failed logins by address, in windows that begin with the first.
 #[derive(Debug, Default)]
-struct Failures(Mutex<HashMap<Key, (Timestamp, u32)>>);
+struct Failures {
+    windows: Mutex<HashMap<Key, (Timestamp, u32)>>,
+    sweeps: Sweeps,
+}
 
 impl Failures {
-    fn attempt(&self, address: IpAddr, now: Timestamp) -> Result<(), Refusal> {
-        let Ok(mut windows) = self.0.lock() else {
+    fn left(&self, key: &Key, now: Timestamp) -> Result<(), Refusal> {
+        let Ok(windows) = self.windows.lock() else {
             return Err(too_many(WINDOW, Limit::Logins));
         };
-        let mut key = Key::Address(address);
-        if windows.len() >= MAX_ADDRESSES && !windows.contains_key(&key) {
-            windows.retain(|_, (begun, _)| left(*begun, now).is_some());
-            if windows.len() >= MAX_ADDRESSES {
+        match windows.get(key) {
+            Some((begun, count)) if *count >= MAX_FAILURES => {
+                left(*begun, now).map_or(Ok(()), |left| Err(too_many(left, Limit::Logins)))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn attempt(&self, mut key: Key, now: Timestamp) -> Result<Attempt<'_>, Refusal> {
+        let Ok(mut windows) = self.windows.lock() else {
+            return Err(too_many(WINDOW, Limit::Logins));
+        };
+        if windows.len() >= MAX_COUNTED && !windows.contains_key(&key) {
+            if self.sweeps.due() {
+                windows.retain(|_, (begun, _)| left(*begun, now).is_some());
+            }
+            if windows.len() >= MAX_COUNTED {
                 key = Key::Crowd;
             }
         }
-        let (begun, count) = windows.entry(key).or_insert((now, 0));
-        let Some(left) = left(*begun, now) else {
-            (*begun, *count) = (now, 1);
-            return Ok(());
-        };
-        if *count >= MAX_FAILURES {
-            return Err(too_many(left, Limit::Logins));
+        let (begun, count) = windows.entry(key.clone()).or_insert((now, 0));
+        match left(*begun, now) {
+            None => (*begun, *count) = (now, 1),
+            Some(left) if *count >= MAX_FAILURES => return Err(too_many(left, Limit::Logins)),
+            Some(_) => *count += 1,
         }
-        *count += 1;
-        Ok(())
+        Ok(Attempt { failures: self, key })
     }
+}
 
-    fn forgive(&self, address: IpAddr) {
-        if let Ok(mut windows) = self.0.lock()
-            && let Some((_, count)) = windows.get_mut(&Key::Address(address))
-        {
-            *count = count.saturating_sub(1);
-        }
+/// When to look for counts that may be dropped: it takes about a millisecond for all, too long for each request.
+#[derive(Debug, Default)]
+struct Sweeps(AtomicU32);
+
+impl Sweeps {
+    fn due(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed).is_multiple_of(1024)
     }
 }
 

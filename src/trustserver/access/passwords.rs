@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::Refusal;
 use super::error::{AccessError, PasswordFileError};
-use super::limits::{Limit, too_many};
+use super::limits::{Limit, Logins, too_many};
 
 /// What a hash may cost: 2^4 is the least that bcrypt knows, 2^14 takes about a second of a core, and each more twice
 /// that. `htpasswd -B` writes 5, most advise 10 to 12.
@@ -101,13 +101,24 @@ impl Passwords {
     ///
     /// # Errors
     ///
-    /// [`Refusal::TooMany`] if too many wait.
-    pub(super) async fn verify(&self, user: &str, password: &str) -> Result<bool, Refusal> {
+    /// [`Refusal::TooMany`] if too many wait, or too many failed.
+    pub(super) async fn verify(
+        &self,
+        user: &str,
+        password: &str,
+        logins: Logins<'_>,
+    ) -> Result<bool, Refusal> {
         let busy = || too_many(PATIENCE, Limit::Passwords);
         let turn = timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned())
             .await
             .map_err(|_| busy())?
             .map_err(|_| busy())?;
+        // Of many requests at once, the first was the one to wait for.
+        if self.remembers(user, password) {
+            return Ok(true);
+        }
+        // Not before: those that wait have not guessed yet, and many jobs begin at once.
+        let attempt = logins.attempt()?;
         let hash = Arc::clone(self.users.get(user).unwrap_or(&self.decoy));
         let secret = Zeroizing::new(password.to_owned());
         // The turn ends with the work, not with the client's patience.
@@ -118,6 +129,7 @@ impl Passwords {
         });
         let good = work.await.unwrap_or(false) && self.has(user);
         if good {
+            attempt.forgive();
             self.good.insert(self.fingerprint(user, password), ());
         }
         Ok(good)

@@ -60,7 +60,7 @@ pub(super) struct Prefix(String);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rules {
     pub(super) anonymous: BTreeSet<Action>,
-    pub(super) rules: Vec<Rule>,
+    pub(super) granted: Vec<Rule>,
     pub(super) prefixes: Vec<Prefix>,
 }
 
@@ -91,7 +91,7 @@ impl Rules {
     /// For a caller who is known: what rules and the grant to anybody allow together.
     fn permit(&self, need: &Need, is: impl Fn(&str) -> bool) -> bool {
         let mut granted = self.anonymous.clone();
-        for rule in &self.rules {
+        for rule in &self.granted {
             if rule.concerns(need) && rule.who.iter().any(|who| who == ANYBODY_KNOWN || is(who)) {
                 granted.extend(&rule.actions);
             }
@@ -101,6 +101,11 @@ impl Rules {
 }
 
 impl Rule {
+    /// Whether it grants `catalog` for all repositories if at all: for some of them it would grant nothing.
+    pub(super) fn grants_catalog_for_all(&self) -> bool {
+        !self.actions.contains(&Action::Catalog) || self.repositories.contains(&Pattern::All)
+    }
+
     fn concerns(&self, need: &Need) -> bool {
         match need {
             Need::Known => false,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use moka::sync::Cache;
 use serde::Deserialize;
@@ -118,9 +119,12 @@ impl TokenService {
         }
         decode(token, &key.decoding(), &signature_only(header.alg))
             .map(|token| token.claims)
-            .map_err(|error| match error.kind() {
-                jsonwebtoken::errors::ErrorKind::InvalidSignature => TokenError::Signature,
-                _ => TokenError::Malformed,
+            .map_err(|error| {
+                if *error.kind() == ErrorKind::InvalidSignature {
+                    TokenError::Signature
+                } else {
+                    TokenError::Malformed
+                }
             })
     }
 }

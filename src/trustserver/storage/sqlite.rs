@@ -165,7 +165,7 @@ fn prepare(
 ) -> Result<(Writer, Option<Regression>), Box<dyn std::error::Error + Send + Sync>> {
     make_private(dir, path)?;
     let connection = schema::writer(path)?;
-    let (counter, regression) = Counter::open(dir, writer::commits(&connection)?)?;
+    let (counter, regression) = Counter::open(dir, || writer::commits(&connection))?;
     Ok((Writer::new(connection, counter), regression))
 }
 

@@ -4,6 +4,7 @@
 //! database but never ahead of it: a crash in between is no false alarm. A database that lost less than the last
 //! second before a crash cannot be told.
 
+use std::error::Error;
 use std::fs::{self, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -53,17 +54,29 @@ pub(super) struct Counter {
 }
 
 impl Counter {
-    /// The counter beside a database that has seen `commits` writes.
-    pub(super) fn open(dir: &Path, commits: u64) -> io::Result<(Self, Option<Regression>)> {
+    /// The counter beside the database of which `commits` says how many writes it has seen.
+    pub(super) fn open(
+        dir: &Path,
+        commits: impl FnOnce() -> rusqlite::Result<u64>,
+    ) -> Result<(Self, Option<Regression>), Box<dyn Error + Send + Sync>> {
         let path = dir.join(FILE);
-        let regression = match read(&path)? {
-            Some(counter) if counter > commits => Some(Regression::Older {
+        // First the file: another process may be writing, and the database is never behind.
+        let first_read = read(&path)?;
+        let commits = commits()?;
+        // Whoever makes a database writes the file before anything is written to the database; which another process
+        // may have done between the two looks.
+        let counter = if first_read.is_none() && commits > 0 {
+            read(&path)?
+        } else {
+            first_read
+        };
+        let regression = match counter {
+            Some(counter) if counter > commits && first_read.is_some() => Some(Regression::Older {
                 database: commits,
                 counter,
             }),
-            // Whoever makes a database writes the file before anything is written to the database.
             None if commits > 0 => Some(Regression::Unknown),
-            _ => None,
+            Some(_) | None => None,
         };
         let written = match regression {
             Some(Regression::Older { counter, .. }) => counter,

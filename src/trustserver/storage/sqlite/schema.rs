@@ -102,6 +102,9 @@ fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(), Unfit> {
         found,
         known: steps.len(),
     })?;
+    if missing.is_empty() {
+        return Ok(());
+    }
     for step in missing {
         transaction.execute_batch(step)?;
     }
