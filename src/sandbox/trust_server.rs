@@ -30,7 +30,7 @@ impl TrustServer {
     /// Serves until told to stop. Whoever reaches it may publish.
     pub(super) async fn run(self, stop: Stop, bound: oneshot::Sender<Addresses>) -> Result<(), ServerError> {
         let storage = Sqlite::open(&self.data).await?;
-        let key = OperatorKey::file_or_new(&self.data.join(SEALING_KEY))?;
+        let key = OperatorKey::of_file_or_new(&self.data.join(SEALING_KEY))?;
         let sealer = Sealer::open(&storage, &key).await?;
         let (metrics, ready) = (Arc::new(Metrics::default()), Ready::default());
         let gatekeeper = Arc::new(Gatekeeper::fixed(Access::open_to_all()));
