@@ -88,9 +88,10 @@ impl Place<'_> {
         let audited = Namespace::Audited.name();
         printer.entry(
             "webhook",
-            &format!("{}, asked as for a cluster whose namespace {audited} only audits", self.webhook()),
+            &format!("{} (namespace {audited} only audits)", self.webhook()),
         )?;
-        printer.entry("folder", &self.folder.path().display().to_string())
+        printer.entry("folder", &self.folder.path().display().to_string())?;
+        printer.line("")
     }
 
     /// Says what to type.

@@ -175,7 +175,7 @@ pub(super) const STORY: &[Chapter] = &[
             Step::Run {
                 namespace: Namespace::Enforced,
                 image: Named::Digest(SIGNED, Content::Pushed),
-                ends: Ending::Denied("is not signed"),
+                ends: Ending::Denied("is not the digest of a signed tag"),
                 moral: "a digest says which image it is, not who vouches for it",
             },
         ],

@@ -32,7 +32,9 @@ impl TrustServer {
         let storage = Sqlite::open(&self.data).await?;
         let key = OperatorKey::of_file_or_new(&self.data.join(SEALING_KEY))?;
         let sealer = Sealer::open(&storage, &key).await?;
-        let (metrics, ready) = (Arc::new(Metrics::default()), Ready::default());
+        let (metrics, ready) = (Arc::new(Metrics::default()), Ready::of_database());
+        // It was opened just now; from here on it is pinged.
+        ready.database(true);
         let gatekeeper = Arc::new(Gatekeeper::fixed(Access::open_to_all()));
         let server = service::TrustServer::new(
             storage,

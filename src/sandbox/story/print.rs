@@ -28,7 +28,7 @@ impl<'a> Printer<'a> {
 
     /// A line that stands out.
     pub(crate) fn heading(&mut self, text: &str) -> io::Result<()> {
-        self.write(format_args!("\n{BOLD}{text}{PLAIN}\n"))
+        self.write(format_args!("{BOLD}{text}{PLAIN}\n"))
     }
 
     /// A name and what it stands for.
@@ -80,8 +80,9 @@ impl<'a> Printer<'a> {
     /// What the webhook was asked, and what it said.
     pub(super) fn exchange(&mut self, namespace: &str, exchange: &Exchange) -> io::Result<()> {
         let Exchange { path, image, .. } = exchange;
+        let image = short(image);
         self.write(format_args!(
-            "   POST {path}: CREATE Pod {namespace}/web with {image}"
+            "   POST {path:<10} CREATE Pod {namespace}/web, image {image}"
         ))?;
         if self.whole {
             self.json(&exchange.review)?;
@@ -91,7 +92,7 @@ impl<'a> Printer<'a> {
                 match image {
                     None => self.write(format_args!("      {GREEN}allowed{PLAIN}"))?,
                     Some(image) => self.write(format_args!(
-                        "      {GREEN}allowed{PLAIN}, patch: replace {IMAGE}\n      {image}"
+                        "      {GREEN}allowed{PLAIN}, with a patch: replace {IMAGE} by\n      {image}"
                     ))?,
                 }
                 for warning in warnings {
@@ -108,6 +109,7 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
+    /// What to make of it, and room for what comes next.
     pub(super) fn moral(&mut self, ends: Ending, moral: &str) -> io::Result<()> {
         let word = match ends {
             Ending::Pinned(_) => "runs, pinned",
@@ -115,7 +117,7 @@ impl<'a> Printer<'a> {
             Ending::Denied(_) => "does not run",
             Ending::Warned(_) => "runs, with a warning",
         };
-        self.write(format_args!("   {BOLD}=> {word}{PLAIN}: {moral}"))
+        self.write(format_args!("   {BOLD}=> {word}{PLAIN}: {moral}\n"))
     }
 
     /// The webhook's own words, behind a word in colour.
@@ -139,6 +141,14 @@ impl<'a> Printer<'a> {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             outcome => outcome,
         }
+    }
+}
+
+/// An image with as much of its digest as docker shows.
+fn short(image: &str) -> String {
+    match image.split_once("@sha256:") {
+        Some((name, digest)) => format!("{name}@sha256:{}…", digest.get(..12).unwrap_or_default()),
+        None => image.to_owned(),
     }
 }
 
