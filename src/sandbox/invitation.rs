@@ -114,11 +114,12 @@ impl Place<'_> {
             printer.command(&command)?;
         }
         printer.line("\nSend the webhook a review; edit it, or the policy, and send it again:\n")?;
-        printer.command(&format!(
-            "curl --cacert \"$COUNTERSIGN_CA\" --json @{} {}/validate",
-            file(REVIEW),
-            self.webhook()
-        ))?;
+        for path in ["mutate", "validate"] {
+            let (review, webhook) = (file(REVIEW), self.webhook());
+            printer.command(&format!(
+                "curl --cacert \"$COUNTERSIGN_CA\" --json @{review} {webhook}/{path}"
+            ))?;
+        }
         printer.command(&format!("countersign policy lint {}", file(POLICY)))?;
         printer.line("\nPush images of your own:\n")?;
         printer.command(&format!("docker push {registry}/acme/app:1.0"))?;
