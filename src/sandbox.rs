@@ -91,8 +91,8 @@ async fn tell(
         folder.note(Begun { told: true, ..begun })?;
     } else {
         scene.restock()?;
-        printer.line("")?;
         printer.paragraph(TOLD)?;
+        printer.line("")?;
     }
     if options.once {
         return Ok(());
