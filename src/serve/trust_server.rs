@@ -60,7 +60,7 @@ where
             let response = match self.decide(parts, body, peer).await {
                 Ok(response) => response,
                 Err(Unanswered::Senseless(error)) => error.into_response(),
-                Err(Unanswered::Refused(refusal)) => self.refuse(refusal),
+                Err(Unanswered::Refused(refusal)) => self.refuse(&refusal),
             };
             debug!(
                 status = response.status().as_u16(),
@@ -133,8 +133,8 @@ where
         Ok(None)
     }
 
-    fn refuse(&self, refusal: Refusal) -> Response<Bytes> {
-        self.gate.count(&refusal);
+    fn refuse(&self, refusal: &Refusal) -> Response<Bytes> {
+        self.gate.count(refusal);
         debug!(reason = ?refusal, "not answered");
         let mut response = worded(refusal).into_response();
         if CLOSING.contains(&response.status()) {
@@ -147,7 +147,7 @@ where
 }
 
 /// A refusal in the words of the protocol.
-fn worded(refusal: Refusal) -> ProtocolError {
+fn worded(refusal: &Refusal) -> ProtocolError {
     match refusal {
         Refusal::Busy(_) => ProtocolError::Unavailable {
             retry_after: RETRY_AFTER,

@@ -377,6 +377,3 @@ impl Identity<'_> {
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod tests;

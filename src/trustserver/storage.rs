@@ -220,11 +220,19 @@ pub trait Storage: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<ChangeRecord>, StorageError>> + Send;
 
     /// Repositories whose [`Change::renew_at`] is not after `at`, the most urgent first, at most `most`.
-    fn due(&self, at: Timestamp, most: usize) -> impl Future<Output = Result<Vec<Gun>, StorageError>> + Send;
+    fn due(
+        &self,
+        at: Timestamp,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<Gun>, StorageError>> + Send;
 
     /// Sets when a repository is due next without changing it otherwise: an attempt failed and is not to be repeated
     /// at once.
-    fn postpone(&self, gun: &Gun, until: Timestamp) -> impl Future<Output = Result<(), StorageError>> + Send;
+    fn postpone(
+        &self,
+        gun: &Gun,
+        until: Timestamp,
+    ) -> impl Future<Output = Result<(), StorageError>> + Send;
 
     /// Repositories in order of their names, beginning after `after`, at most `most`.
     fn repositories(
@@ -247,7 +255,8 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn ping(&self) -> impl Future<Output = Result<(), StorageError>> + Send;
 }
 
-/// The database did not do what it was asked to. Nothing was stored.
+/// The database did not do what it was asked to. Nothing was stored; only of a write whose last answer was lost on the
+/// way, [`StorageError::Failed`], everything may have been.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {

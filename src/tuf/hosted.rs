@@ -50,8 +50,9 @@ use self::upload::Upload;
 use self::whole::{Stated, Whole};
 use super::edit::SignedFile;
 use super::edit::document::{Document as _, RootDocument};
+use super::metadata::Root;
 use super::root::RootRules;
-use super::{KeyId, Limits, Pin, PrivateKey, Role};
+use super::{Error, KeyId, Limits, Pin, PrivateKey, Role};
 use crate::reference::Gun;
 
 /// A repository as the server has it. Empty before the first publish.
@@ -59,7 +60,8 @@ use crate::reference::Gun;
 pub struct Holding {
     /// The current file of every role.
     pub files: BTreeMap<Role, Bytes>,
-    /// The highest version that was ever stored of every role.
+    /// The highest version that was ever stored of every role. Of an earlier life of the repository, only those of
+    /// snapshot and timestamp: publishers begin the others anew and could not know (§8.6.8).
     pub used: BTreeMap<Role, u64>,
 }
 
@@ -150,22 +152,21 @@ pub fn renew(
 ) -> Result<Option<Accepted>, Rejection> {
     let pin = Pin::first_use();
     let rules = rules(gun, &pin, terms.now);
-    let whole = Whole::stored(holding, rules, limits)?;
-    let Whole { chain, tree, .. } = whole.ok_or_else(|| Rejection::invalid(Why::NoRoot))?;
-    let hands = Hands::of(chain.newest(), keys);
+    let Some(file) = holding.files.get(&Role::Root) else {
+        return Err(Rejection::invalid(Why::NoRoot));
+    };
+    let hands = Hands::of(&Root::parse(file).map_err(Rejection::damaged)?, keys);
     let desk = Desk {
         holding,
         hands: &hands,
         terms,
     };
-    let due = desk.due(&holding.files).into_iter();
-    let due: BTreeSet<_> = due
-        .filter(|(_, at)| *at <= terms.now)
-        .map(|(role, _)| role)
-        .collect();
+    let mut due = desk.due(&holding.files).map_err(Rejection::damaged)?;
+    due.retain(|_, at| *at <= terms.now);
     if due.is_empty() {
         return Ok(None);
     }
+    let Whole { chain, tree } = Whole::stored(holding, rules, limits)?;
     hands.require(false)?;
     chain
         .in_force(rules)
@@ -173,12 +174,15 @@ pub fn renew(
     let mut files = holding.files.clone();
     files.retain(|role, _| !tree.strays.contains(role));
     let mut signed = Vec::new();
-    if due.contains(&Role::Snapshot) {
+    if due.contains_key(&Role::Snapshot) {
         signed.push(desk.snapshot(&files, &tree)?);
     }
     let snapshot = signed.last().map(|file| &file.bytes);
     let snapshot = snapshot.or_else(|| holding.files.get(&Role::Snapshot));
-    let snapshot = snapshot.ok_or_else(|| Rejection::invalid(Why::NoTargets))?;
+    let snapshot = snapshot.ok_or_else(|| {
+        let role = Role::Snapshot;
+        Rejection::damaged(Error::Missing { role })
+    })?;
     signed.push(desk.timestamp(snapshot)?);
     files.extend(signed.iter().map(|file| (file.role.clone(), file.bytes.clone())));
     whole::closed(&files, chain.newest(), &tree, limits).map_err(Rejection::damaged)?;
@@ -198,8 +202,10 @@ pub fn renew(
 /// [`Rejection`] if some file is missing, or not what it was when it was stored.
 pub fn examine(gun: &Gun, holding: &Holding, now: Timestamp, limits: &Limits) -> Result<Examined, Rejection> {
     let pin = Pin::first_use();
+    if holding.files.is_empty() {
+        return Err(Rejection::invalid(Why::NoRoot));
+    }
     let whole = Whole::stored(holding, rules(gun, &pin, now), limits)?;
-    let whole = whole.ok_or_else(|| Rejection::invalid(Why::NoRoot))?;
     let mut expires = BTreeMap::new();
     for (role, file) in &holding.files {
         let stated = Stated::of(role, file).map_err(Rejection::damaged)?;
@@ -238,3 +244,6 @@ pub fn listed_keys(holding: &Holding, role: &Role) -> Option<Vec<KeyId>> {
 const fn rules<'a>(gun: &'a Gun, pin: &'a Pin, now: Timestamp) -> RootRules<'a> {
     RootRules { gun, pin, now }
 }
+
+#[cfg(test)]
+mod tests;

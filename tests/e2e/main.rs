@@ -11,6 +11,8 @@
 
 #[path = "../support/manifests.rs"]
 mod manifests;
+#[path = "../support/storage_suite.rs"]
+mod storage_suite;
 
 // The peers.
 mod api;
@@ -22,6 +24,7 @@ mod load;
 mod notary;
 mod objects;
 mod pki;
+mod postgres_server;
 mod process;
 mod registry;
 mod release;
@@ -46,6 +49,7 @@ mod neighbours;
 mod nodes;
 mod outage;
 mod policy_admission;
+mod postgres;
 mod publish;
 mod restart;
 mod transport;

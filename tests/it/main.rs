@@ -47,3 +47,4 @@ mod threats;
 mod tls;
 mod trust;
 mod trust_server_http;
+mod trust_service;

@@ -866,7 +866,7 @@ pub(crate) async fn restoring_replaces_everything_but_what_must_not_fall<S: Stor
         None
     );
     assert_eq!(storage.versions(&app).await.unwrap().len(), whole.files.len());
-    assert_eq!(storage.due(at(60), 9).await.unwrap(), [app.clone()]);
+    assert_eq!(storage.due(at(60), 9).await.unwrap(), [gun(APP)]);
     let used = |number| SealedKey {
         used: true,
         ..key(number, TIMESTAMP)
@@ -956,8 +956,8 @@ pub(crate) async fn find_all(storage: &impl Storage) {
         matches!(&keys[..], [key] if key.used && key.id == key_id(1)),
         "{keys:?}"
     );
-    assert_eq!(storage.due(at(30), 9).await.unwrap(), [app.clone()]);
-    assert_eq!(storage.repositories(None, 9).await.unwrap(), [app.clone()]);
+    assert_eq!(storage.due(at(30), 9).await.unwrap(), [gun(APP)]);
+    assert_eq!(storage.repositories(None, 9).await.unwrap(), [gun(APP)]);
     assert_eq!(storage.changes(None, Page::Newest(9)).await.unwrap().len(), 4);
     let (generation, used) = storage.vacancy(&gun("registry.example/gone")).await.unwrap();
     assert!(generation > 0);

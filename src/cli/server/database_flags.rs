@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -103,10 +103,10 @@ impl DatabaseFlags {
     pub(super) fn operator_key(&self) -> anyhow::Result<OperatorKey> {
         let variable = std::env::var(SEALING_KEY).ok().map(SecretString::from);
         match (&self.sealing_key_file, &self.sealing_command, variable) {
-            (Some(file), None, None) if self.data.is_some() => Ok(OperatorKey::file_or_new(file)?),
-            (Some(file), None, None) => Ok(OperatorKey::file(file)?),
-            (None, Some(program), None) => Ok(OperatorKey::command(program.clone())),
-            (None, None, Some(key)) => Ok(OperatorKey::text(&key)?),
+            (Some(file), None, None) if self.data.is_some() => Ok(OperatorKey::of_file_or_new(file)?),
+            (Some(file), None, None) => Ok(OperatorKey::of_file(file)?),
+            (None, Some(program), None) => Ok(OperatorKey::program(program.clone())),
+            (None, None, Some(key)) => Ok(OperatorKey::of_text(key.expose_secret())?),
             (None, None, None) => bail!(
                 "nothing to seal the server's keys with: give --sealing-key-file or --sealing-command, or set {SEALING_KEY}"
             ),

@@ -49,7 +49,7 @@ struct Seen {
 
 /// What came of a look at the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
+pub(super) enum Look {
     /// Nothing new, or nothing good.
     Unchanged,
     /// Something new; look again soon.
@@ -104,7 +104,7 @@ impl Gatekeeper {
         }
     }
 
-    fn look(&self) -> Look {
+    pub(super) fn look(&self) -> Look {
         let Some(watched) = &self.watched else {
             return Look::Unchanged;
         };

@@ -18,8 +18,8 @@ use serde::Deserialize;
 
 use super::{Caller, Charge, Peer, Refusal};
 
-/// Callers that are counted one by one: 100,000 entries take about 10 MiB a limit. Further addresses, of which there
-/// are only that many in an attack, share one count. Names keep theirs: the file and the token service give them out.
+/// Callers that are counted one by one: 100,000 entries take about 10 MiB a limit. With more, which there are in
+/// an attack only, all addresses share one count. Names keep theirs: the file and the token service give them out.
 const MAX_COUNTED: usize = 100_000;
 /// Failed logins of one address in [`WINDOW`]. 20 a minute are 30,000 guesses a day, with which a password of four
 /// random words takes a hundred million years; and one caller whose password has changed costs the server, at 250 ms
@@ -104,7 +104,7 @@ impl Default for Rates {
 pub(super) enum Key {
     Name(&'static str, Box<str>),
     Address(IpAddr),
-    /// All addresses beyond [`MAX_COUNTED`].
+    /// All addresses, while there are more than [`MAX_COUNTED`].
     Crowd,
 }
 

@@ -174,6 +174,6 @@ fn entry(line: &str) -> Result<(&str, &str, u32), PasswordFileError> {
 }
 
 /// A hash of nothing in particular.
-fn decoy(cost: u32) -> Arc<str> {
+pub(super) fn decoy(cost: u32) -> Arc<str> {
     format!("$2b${cost:02}${}", ".".repeat(53)).into()
 }

@@ -191,7 +191,11 @@ impl<'a> Place<'a> {
                 let gun = gun.map(found).transpose();
                 gun.and_then(|gun| page(uri).map(|page| Route::Changefeed { gun, page }))
             }
-            _ => return None,
+            Self::Version
+            | Self::Repository(_)
+            | Self::File { .. }
+            | Self::Key { .. }
+            | Self::Changefeed { .. } => return None,
         })
     }
 }

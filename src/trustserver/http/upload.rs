@@ -64,7 +64,6 @@ const fn malformed(problem: &'static str) -> ProtocolError {
     ProtocolError::MalformedUpload { problem }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is used with map_err")]
 fn broken(_: multer::Error) -> ProtocolError {
     malformed("the form breaks off, or a part of it has no proper headers")
 }

@@ -40,20 +40,20 @@ async fn a_sealed_key_opens_where_it_belongs_also_after_a_restart() {
     let (_dir, storage) = database().await;
     for algorithm in [Algorithm::Ed25519, Algorithm::EcdsaP256] {
         let key = PrivateKey::generate(algorithm).unwrap();
-        let sealed = sealer(&storage)
+        let kept = sealer(&storage)
             .await
             .seal(&gun("app"), &TIMESTAMP, &key, Timestamp::UNIX_EPOCH);
-        let sealed = sealed.unwrap();
-        assert_eq!((sealed.id, sealed.used), (key.id(), false));
+        let kept = kept.unwrap();
+        assert_eq!((kept.id, kept.used), (key.id(), false));
         let plain = key.encode().unwrap();
         assert!(
-            !sealed
+            !kept
                 .sealed
                 .windows(16)
                 .any(|part| plain.windows(16).any(|secret| secret == part))
         );
 
-        let opened = sealer(&storage).await.unseal(&gun("app"), &sealed).unwrap();
+        let opened = sealer(&storage).await.unseal(&gun("app"), &kept).unwrap();
         assert_eq!(opened.encode().unwrap(), plain);
     }
 }
@@ -74,25 +74,19 @@ async fn a_key_sealed_twice_reads_different() {
 async fn a_sealed_key_moved_to_another_repository_role_or_id_does_not_open() {
     let (_dir, storage) = database().await;
     let sealer = sealer(&storage).await;
-    let sealed = sealer
+    let kept = sealer
         .seal(&gun("app"), &TIMESTAMP, &private_key(), Timestamp::UNIX_EPOCH)
         .unwrap();
     let damaged = |gun: &Gun, key: &SealedKey| {
         let refused = sealer.unseal(gun, key).unwrap_err();
         assert!(matches!(refused, SealError::Damaged { .. }), "{refused}");
     };
-    damaged(&gun("app2"), &sealed);
+    damaged(&gun("app2"), &kept);
     let role = Role::Snapshot;
-    damaged(
-        &gun("app"),
-        &SealedKey {
-            role,
-            ..sealed.clone()
-        },
-    );
+    damaged(&gun("app"), &SealedKey { role, ..kept.clone() });
     let id = private_key().id();
-    damaged(&gun("app"), &SealedKey { id, ..sealed.clone() });
-    assert!(sealer.unseal(&gun("app"), &sealed).is_ok());
+    damaged(&gun("app"), &SealedKey { id, ..kept.clone() });
+    assert!(sealer.unseal(&gun("app"), &kept).is_ok());
 }
 
 #[tokio::test]
@@ -100,15 +94,15 @@ async fn a_key_sealed_under_the_id_of_another_is_not_taken_for_it() {
     let (_dir, storage) = database().await;
     let sealer = sealer(&storage).await;
     let (ours, theirs) = (private_key(), private_key());
-    let mut sealed = sealer
+    let mut kept = sealer
         .seal(&gun("app"), &TIMESTAMP, &ours, Timestamp::UNIX_EPOCH)
         .unwrap();
     let place = place(&gun("app"), &TIMESTAMP, ours.id());
-    sealed.sealed = sealer
+    kept.sealed = sealer
         .data_key
         .seal(FORM, &place, &theirs.encode().unwrap())
         .unwrap();
-    let refused = sealer.unseal(&gun("app"), &sealed).unwrap_err();
+    let refused = sealer.unseal(&gun("app"), &kept).unwrap_err();
     assert!(matches!(refused, SealError::Damaged { .. }), "{refused}");
 }
 
@@ -116,18 +110,18 @@ async fn a_key_sealed_under_the_id_of_another_is_not_taken_for_it() {
 async fn a_tampered_sealed_key_does_not_open() {
     let (_dir, storage) = database().await;
     let sealer = sealer(&storage).await;
-    let sealed = sealer
+    let kept = sealer
         .seal(&gun("app"), &TIMESTAMP, &private_key(), Timestamp::UNIX_EPOCH)
         .unwrap();
     let refused = |bytes: Vec<u8>| {
         let key = SealedKey {
             sealed: bytes,
-            ..sealed.clone()
+            ..kept.clone()
         };
         sealer.unseal(&gun("app"), &key).unwrap_err()
     };
-    for place in 0..sealed.sealed.len() {
-        let mut bytes = sealed.sealed.clone();
+    for place in 0..kept.sealed.len() {
+        let mut bytes = kept.sealed.clone();
         bytes[place] ^= 1;
         let refused = refused(bytes);
         assert_eq!(
@@ -136,15 +130,15 @@ async fn a_tampered_sealed_key_does_not_open() {
             "{place}: {refused}"
         );
     }
-    for length in 0..sealed.sealed.len() {
-        let refused = refused(sealed.sealed[..length].to_vec());
+    for length in 0..kept.sealed.len() {
+        let refused = refused(kept.sealed[..length].to_vec());
         assert!(
             matches!(refused, SealError::Damaged { .. }),
             "{length}: {refused}"
         );
     }
     assert!(matches!(
-        refused([&sealed.sealed[..], &[0]].concat()),
+        refused([&kept.sealed[..], &[0]].concat()),
         SealError::Damaged { .. }
     ));
 }
@@ -152,12 +146,12 @@ async fn a_tampered_sealed_key_does_not_open() {
 #[tokio::test]
 async fn a_key_of_another_database_does_not_open() {
     let ((_one, one), (_other, other)) = (database().await, database().await);
-    let sealed = sealer(&one)
+    let kept = sealer(&one)
         .await
         .seal(&gun("app"), &TIMESTAMP, &private_key(), Timestamp::UNIX_EPOCH);
     let refused = sealer(&other)
         .await
-        .unseal(&gun("app"), &sealed.unwrap())
+        .unseal(&gun("app"), &kept.unwrap())
         .unwrap_err();
     assert!(matches!(refused, SealError::Damaged { .. }), "{refused}");
 }
@@ -197,11 +191,11 @@ async fn servers_that_start_at_the_same_time_have_one_data_key() {
     }
     let sealers = starting.join_all().await;
     let key = private_key();
-    let sealed = sealers[0]
+    let kept = sealers[0]
         .seal(&gun("app"), &TIMESTAMP, &key, Timestamp::UNIX_EPOCH)
         .unwrap();
     for sealer in sealers {
-        assert_eq!(sealer.unseal(&gun("app"), &sealed).unwrap().id(), key.id());
+        assert_eq!(sealer.unseal(&gun("app"), &kept).unwrap().id(), key.id());
     }
 }
 
@@ -209,7 +203,7 @@ async fn servers_that_start_at_the_same_time_have_one_data_key() {
 async fn changing_the_operators_key_keeps_every_key_and_retires_the_old_one() {
     let (_dir, storage) = database().await;
     let mut first = sealer(&storage).await;
-    let sealed = first
+    let kept = first
         .seal(&gun("app"), &TIMESTAMP, &private_key(), Timestamp::UNIX_EPOCH)
         .unwrap();
     let mut late = sealer(&storage).await;
@@ -217,7 +211,7 @@ async fn changing_the_operators_key_keeps_every_key_and_retires_the_old_one() {
     let refused = Sealer::open(&storage, &operator(1)).await.unwrap_err();
     assert!(matches!(refused, SealError::WrongKey), "{refused}");
     let second = Sealer::open(&storage, &operator(2)).await.unwrap();
-    second.unseal(&gun("app"), &sealed).unwrap();
+    second.unseal(&gun("app"), &kept).unwrap();
 
     let refused = late.rewrap(&storage, &operator(3)).await.unwrap_err();
     assert!(matches!(refused, SealError::Raced), "{refused}");
@@ -225,7 +219,7 @@ async fn changing_the_operators_key_keeps_every_key_and_retires_the_old_one() {
     Sealer::open(&storage, &operator(4))
         .await
         .unwrap()
-        .unseal(&gun("app"), &sealed)
+        .unseal(&gun("app"), &kept)
         .unwrap();
 }
 
@@ -247,18 +241,18 @@ async fn a_program_wraps_and_unwraps_the_data_key() {
     );
     let mut sealer = Sealer::open(&storage, &kms).await.unwrap();
     let key = private_key();
-    let sealed = sealer
+    let kept = sealer
         .seal(&gun("app"), &TIMESTAMP, &key, Timestamp::UNIX_EPOCH)
         .unwrap();
     let again = Sealer::open(&storage, &kms).await.unwrap();
-    assert_eq!(again.unseal(&gun("app"), &sealed).unwrap().id(), key.id());
+    assert_eq!(again.unseal(&gun("app"), &kept).unwrap().id(), key.id());
     let refused = Sealer::open(&storage, &operator(1)).await.unwrap_err();
     assert!(matches!(refused, SealError::WrongKey), "{refused}");
     sealer.rewrap(&storage, &operator(1)).await.unwrap();
     Sealer::open(&storage, &operator(1))
         .await
         .unwrap()
-        .unseal(&gun("app"), &sealed)
+        .unseal(&gun("app"), &kept)
         .unwrap();
 }
 
@@ -425,17 +419,17 @@ async fn no_debug_prints_a_secret() {
     let (_dir, storage) = database().await;
     let operator = operator(0xa7);
     let sealer = Sealer::open(&storage, &operator).await.unwrap();
-    let sealed = sealer
+    let kept = sealer
         .seal(&gun("app"), &TIMESTAMP, &private_key(), Timestamp::UNIX_EPOCH)
         .unwrap();
     let printed = format!(
         "{operator:?} {operator:#?} {sealer:?} {:?}",
-        sealer.unseal(&gun("app"), &sealed)
+        sealer.unseal(&gun("app"), &kept)
     );
     for secret in [
         [0xa7; KEY].as_slice(),
         sealer.data_key.bytes(),
-        &sealer.unseal(&gun("app"), &sealed).unwrap().encode().unwrap(),
+        &sealer.unseal(&gun("app"), &kept).unwrap().encode().unwrap(),
     ] {
         let part = &secret[secret.len() - 8..];
         let lines: Vec<_> = part.iter().map(ToString::to_string).collect();

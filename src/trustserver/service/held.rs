@@ -8,7 +8,7 @@ use http::Response;
 use super::super::access::{Caller, Charge};
 use super::super::audit::Entry;
 use super::super::http::{self as wire, Call, ProtocolError};
-use super::super::storage::{SealedKey, Storage};
+use super::super::storage::Storage;
 use super::{ServiceError, TrustServer};
 use crate::clock;
 use crate::reference::Gun;
@@ -21,7 +21,7 @@ impl<S: Storage> TrustServer<S> {
         let sealed = self.inner.storage.keys(gun).await?;
         let opened = sealed.into_iter().map(|key| {
             let id = key.id;
-            let opened = self.inner.sealer.open_key(gun, &key)?;
+            let opened = self.inner.sealer.unseal(gun, &key)?;
             Ok((id, Arc::new(opened)))
         });
         opened.collect()
@@ -69,14 +69,8 @@ impl<S: Storage> TrustServer<S> {
     ) -> Result<PrivateKey, ServiceError> {
         let now = clock::now();
         let fresh = PrivateKey::generate(self.inner.options.algorithm)?;
-        let id = fresh.public().id();
-        let sealed = SealedKey {
-            id,
-            role: role.clone(),
-            sealed: self.inner.sealer.seal(gun, role, &fresh)?,
-            used: false,
-            created_at: now,
-        };
+        let sealed = self.inner.sealer.seal(gun, role, &fresh, now)?;
+        let id = sealed.id;
         let kept = self.inner.storage.keep_key(gun, sealed).await?;
         if kept.id == id {
             self.inner.metrics.trust_server_change("key_made");
@@ -84,6 +78,6 @@ impl<S: Storage> TrustServer<S> {
                 .audit
                 .write(&Entry::new(now, "key", gun, caller, &call.peer).with_key(&id));
         }
-        Ok(self.inner.sealer.open_key(gun, &kept)?)
+        Ok(self.inner.sealer.unseal(gun, &kept)?)
     }
 }

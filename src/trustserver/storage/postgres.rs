@@ -18,6 +18,8 @@ mod read;
 mod rows;
 mod schema;
 mod session;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::BTreeMap;

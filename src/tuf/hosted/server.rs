@@ -1,6 +1,6 @@
 //! What the server makes and signs: the snapshot, if it holds its key, and the timestamp.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::super::edit::{MAX_VERSION, SignedFile};
 use super::super::envelope::RoleKeys;
 use super::super::metadata::Root;
 use super::super::root::{Chain, RootRules};
-use super::super::{KeyId, PrivateKey, Role};
+use super::super::{Error, KeyId, PrivateKey, Role};
 use super::rejection::{Kind, Rejection, Why};
 use super::whole::{Files, Stated, Tree};
 use super::{HeldKeys, Holding, Terms};
@@ -156,26 +156,23 @@ impl Desk<'_> {
 
     /// When something of `files` is to be signed again; `None` if root does not let us by then.
     pub(super) fn renew_at(&self, files: &Files, chain: &Chain, rules: RootRules<'_>) -> Option<Timestamp> {
-        let at = self
-            .due(files)
-            .into_iter()
-            .map(|(_, at)| at)
-            .min()?
-            .max(self.terms.now);
+        let due = self.due(files).ok()?;
+        let at = due.into_values().min()?.max(self.terms.now);
         chain.in_force(RootRules { now: at, ..rules }).ok().map(|_| at)
     }
 
     /// When each file that the server can sign again is to be: at two thirds of its life, which leaves the last third
     /// for outages (§8.6.5).
-    pub(super) fn due(&self, files: &Files) -> Vec<(Role, Timestamp)> {
+    pub(super) fn due(&self, files: &Files) -> Result<BTreeMap<Role, Timestamp>, Error> {
         let mut signed = vec![(Role::Timestamp, self.terms.timestamp)];
         if self.hands.snapshot.suffices() {
             signed.push((Role::Snapshot, self.terms.snapshot));
         }
-        let due = signed.into_iter().filter_map(|(role, life)| {
-            let stated = Stated::of(&role, files.get(&role)?).ok()?;
-            let at = stated.expires.checked_sub(life / 3).unwrap_or(Timestamp::MIN);
-            Some((role, at))
+        let due = signed.into_iter().map(|(role, life)| {
+            let file = files.get(&role);
+            let file = file.ok_or_else(|| Error::Missing { role: role.clone() })?;
+            let expires = Stated::of(&role, file)?.expires;
+            Ok((role, expires.checked_sub(life / 3).unwrap_or(Timestamp::MIN)))
         });
         due.collect()
     }

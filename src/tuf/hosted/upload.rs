@@ -42,8 +42,12 @@ impl Upload<'_> {
         if self.files.contains_key(&Role::Timestamp) {
             return Err(Rejection::invalid(Why::Timestamp));
         }
-        let before = Whole::stored(self.holding, self.rules, self.limits)?;
-        let (chain, before) = before.map_or((None, None), |whole| (Some(whole.chain), Some(whole.tree)));
+        let (chain, before) = if self.holding.files.is_empty() {
+            (None, None)
+        } else {
+            let Whole { chain, tree } = Whole::stored(self.holding, self.rules, self.limits)?;
+            (Some(chain), Some(tree))
+        };
         let (chain, hands) = self.root(chain)?;
         let root = chain.newest();
         let mut files = self.candidates(before.as_ref());

@@ -24,17 +24,13 @@ pub(super) struct Whole {
 }
 
 impl Whole {
-    /// What is stored; `None` if that is nothing.
+    /// What is stored of a repository.
     pub(super) fn stored(
         holding: &Holding,
         rules: RootRules<'_>,
         limits: &Limits,
-    ) -> Result<Option<Self>, Rejection> {
-        if holding.files.is_empty() {
-            return Ok(None);
-        }
-        let whole = Self::of(&holding.files, rules, limits);
-        whole.map(Some).map_err(Rejection::damaged)
+    ) -> Result<Self, Rejection> {
+        Self::of(&holding.files, rules, limits).map_err(Rejection::damaged)
     }
 
     fn of(files: &Files, rules: RootRules<'_>, limits: &Limits) -> Result<Self, Error> {

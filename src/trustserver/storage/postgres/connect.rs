@@ -117,6 +117,11 @@ impl Target {
         Ok(Self { config })
     }
 
+    #[cfg(test)]
+    pub(super) fn ssl_mode(&self) -> SslMode {
+        self.config.get_ssl_mode()
+    }
+
     /// The database as messages name it.
     pub(super) fn place(&self) -> String {
         let ports = self.config.get_ports();

@@ -68,9 +68,9 @@ CREATE TABLE changes (
 CREATE INDEX changes_by_gun ON changes (gun, id);
 
 -- One row each.
-CREATE TABLE changefeed (only boolean PRIMARY KEY DEFAULT true CHECK (only), last bigint NOT NULL);
+CREATE TABLE changefeed (one boolean PRIMARY KEY DEFAULT true CHECK (one), last bigint NOT NULL);
 INSERT INTO changefeed (last) VALUES (0);
-CREATE TABLE data_key (only boolean PRIMARY KEY DEFAULT true CHECK (only), sealed bytea NOT NULL);
+CREATE TABLE data_key (one boolean PRIMARY KEY DEFAULT true CHECK (one), sealed bytea NOT NULL);
 ";
 
 /// A database that we do not understand.
@@ -132,7 +132,7 @@ async fn version(transaction: &Transaction<'_>) -> Result<i32, tokio_postgres::E
         transaction
             .batch_execute(
                 "CREATE TABLE schema_version (
-                    only boolean PRIMARY KEY DEFAULT true CHECK (only), version integer NOT NULL);
+                    one boolean PRIMARY KEY DEFAULT true CHECK (one), version integer NOT NULL);
                 INSERT INTO schema_version (version) VALUES (0);",
             )
             .await?;

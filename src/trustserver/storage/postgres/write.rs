@@ -112,7 +112,7 @@ async fn claim(
     Ok(rows == 1)
 }
 
-/// Makes `files` the current ones of their roles, and others of no role any more.
+/// Adds the new files, which become the current ones of their roles; dropped roles have none any more.
 async fn publish(transaction: &Transaction<'_>, gun: &Gun, change: &Change) -> Result<(), Failure> {
     if !change.dropped.is_empty() {
         let dropped: Vec<_> = change.dropped.iter().map(Role::as_str).collect();

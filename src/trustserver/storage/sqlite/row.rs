@@ -35,11 +35,19 @@ impl From<rusqlite::Error> for Trouble {
 
 /// A column of a row, whose type must be the one that it was written with.
 fn column<T: FromSql>(row: &Row<'_>, name: &str, what: &'static str) -> Result<T> {
-    row.get(name).map_err(|error| match error {
-        rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
+    row.get(name).map_err(|error| {
+        let unlike = matches!(
+            error,
+            rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::Utf8Error(..)
+        );
+        if unlike {
             Trouble::Damaged(what)
+        } else {
+            error.into()
         }
-        error => Trouble::Sqlite(error),
     })
 }
 
