@@ -53,7 +53,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
         Err(error) if error.is_difference() => {
             complain(&format!("error: {}", printable(&chain(&error), usize::MAX)));
             if args.dir.is_some() {
-                complain("what was changed in the folder by hand changes the story: an empty folder begins anew");
+                complain(
+                    "what was changed in the folder by hand changes the story: an empty folder begins anew",
+                );
             }
             Ok(Status::Denied)
         }

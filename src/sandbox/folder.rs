@@ -193,7 +193,9 @@ fn begun(path: &Path) -> Result<Option<Begun>, FolderError> {
                 .map_err(access)?
                 .any(|entry| entry.is_ok_and(|entry| entry.file_name() != LOCK));
             if foreign {
-                return Err(FolderError::Foreign { path: path.to_owned() });
+                return Err(FolderError::Foreign {
+                    path: path.to_owned(),
+                });
             }
             Ok(None)
         }
@@ -210,7 +212,9 @@ fn lock(path: &Path) -> Result<File, FolderError> {
     let file = File::create(&name).map_err(access)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(FolderError::Busy { path: path.to_owned() }),
+        Err(TryLockError::WouldBlock) => Err(FolderError::Busy {
+            path: path.to_owned(),
+        }),
         Err(TryLockError::Error(source)) => Err(access(source)),
     }
 }

@@ -131,13 +131,17 @@ impl Place<'_> {
         for namespace in Namespace::ALL {
             let (name, mode) = (namespace.name(), namespace.mode());
             printer.command(&format!("kubectl create namespace {name}"))?;
-            printer.command(&format!("kubectl label namespace {name} countersign.dev/mode={mode}"))?;
+            printer.command(&format!(
+                "kubectl label namespace {name} countersign.dev/mode={mode}"
+            ))?;
         }
         let (name, image) = (Namespace::Enforced.name(), format!("{registry}/{CLIFFS}"));
         printer.command(&format!("kubectl --namespace {name} run web --image {image}"))?;
         printer.line("\nCtrl-C ends it.")?;
         if self.folder.is_temporary() {
-            printer.line("Nothing stays behind. --dir DIR keeps keys, signatures and policy for the next time.")?;
+            printer.line(
+                "Nothing stays behind. --dir DIR keeps keys, signatures and policy for the next time.",
+            )?;
         }
         Ok(())
     }
@@ -230,7 +234,9 @@ webhooks:
 /// Every line with so many blanks before it.
 fn indented(text: &str, by: usize) -> String {
     let indent = " ".repeat(by);
-    text.lines().map(|line| format!("{indent}{line}\n")).collect()
+    text.lines()
+        .flat_map(|line| [indent.as_str(), line, "\n"])
+        .collect()
 }
 
 /// A word as a shell reads it.
@@ -263,8 +269,8 @@ mod tests {
     };
     use serde_json::Value;
 
-    use super::*;
     use super::super::keys::Keys;
+    use super::*;
     use crate::keystore::KeyStore;
     use crate::policy::PolicySet;
 

@@ -12,7 +12,9 @@ use tokio::task::{JoinError, spawn_blocking};
 use crate::keystore::{KeyStore, KeyStoreError, Listing};
 use crate::publish::{Held, Keyring, KeyringError};
 use crate::reference::Gun;
-use crate::tuf::{Algorithm, KeyFile, KeyFileError, KeyId, Labels, PrivateKey, PrivateKeyError, Role, Strength};
+use crate::tuf::{
+    Algorithm, KeyFile, KeyFileError, KeyId, Labels, PrivateKey, PrivateKeyError, Role, Strength,
+};
 
 /// What opens every key of a sandbox. It is printed: nothing that it protects is worth protecting.
 pub(super) const PASSPHRASE: &str = "sandbox-passphrase";
@@ -77,10 +79,15 @@ impl Keys {
         let root = Role::Root;
         let open = self.open();
         let key = open.values().find(|open| open.held.role == root.as_str());
-        let pem = key.ok_or(PrivateKeyError::Refused)?.key.public_pem(root.as_str())?;
+        let pem = key
+            .ok_or(PrivateKeyError::Refused)?
+            .key
+            .public_pem(root.as_str())?;
         // Docker's header says whose key it is; a policy takes the key alone.
-        let plain = pem.lines().filter(|line| !line.is_empty() && !line.contains(": "));
-        Ok(plain.map(|line| format!("{line}\n")).collect())
+        let plain = pem
+            .lines()
+            .filter(|line| !line.is_empty() && !line.contains(": "));
+        Ok(plain.flat_map(|line| [line, "\n"]).collect())
     }
 
     /// Opens the first key of `role` that there is, or makes one.

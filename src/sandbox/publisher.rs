@@ -103,7 +103,9 @@ pub(super) async fn found(image: &Reference) -> Result<(Digest, u64), SignError>
         login: Login::Anonymous,
     };
     let registry = Registry::new(image.gun(), &config)?;
-    let manifest = registry.by_tag(image.gun(), tag, Instant::now() + TIMEOUT).await?;
+    let manifest = registry
+        .by_tag(image.gun(), tag, Instant::now() + TIMEOUT)
+        .await?;
     Ok((manifest.digest, manifest.size))
 }
 
@@ -122,9 +124,7 @@ async fn signing(image: &Reference) -> Result<Signing, SignError> {
 }
 
 fn unsignable(image: &Reference) -> SignError {
-    SignError::Image {
-        image: image.clone(),
-    }
+    SignError::Image { image: image.clone() }
 }
 
 fn options() -> Options {

@@ -133,7 +133,9 @@ impl Registry {
             };
             call.answer(&self.shelf, body)
         };
-        let mut answer = answer.await.unwrap_or_else(|failure: Failure| failure.into_response());
+        let mut answer = answer
+            .await
+            .unwrap_or_else(|failure: Failure| failure.into_response());
         let version = HeaderValue::from_static("registry/2.0");
         answer
             .headers_mut()
@@ -143,7 +145,7 @@ impl Registry {
 
     /// The body, charged against the room there is as it arrives.
     async fn read(&self, mut body: Incoming, limit: usize) -> Result<Held, Failure> {
-        let mut held = self.shelf.nothing();
+        let mut held = Held::nothing();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| Failure::Broken)?.into_data() else {
                 continue;

@@ -46,7 +46,10 @@ impl<'a> Scene<'a> {
         let store = KeyStore::new(&folder.join(DOCKER).join("trust"));
         let (keys, trust_server) = tokio::join!(
             Keys::ready(store, &gun),
-            servers.start(|stop, bound| trust_server.run(stop, bound), SandboxError::TrustServer),
+            servers.start(
+                |stop, bound| trust_server.run(stop, bound),
+                SandboxError::TrustServer
+            ),
         );
         let (keys, trust_server) = (keys?, trust_server?);
         let mut place = Place {

@@ -35,11 +35,7 @@ pub(super) struct Webhook {
 
 impl Webhook {
     /// Serves until told to stop.
-    pub(super) async fn run(
-        self,
-        stop: Stop,
-        bound: oneshot::Sender<Addresses>,
-    ) -> Result<(), ServerError> {
+    pub(super) async fn run(self, stop: Stop, bound: oneshot::Sender<Addresses>) -> Result<(), ServerError> {
         let (files, policies) = PolicyFiles::open([self.policy])?;
         let metrics = Arc::new(Metrics::default());
         let options = Options {

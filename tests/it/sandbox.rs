@@ -110,7 +110,10 @@ impl Sandbox {
 
     /// What it says to export.
     fn environment(&self) -> BTreeMap<&str, &str> {
-        let exports = self.page.lines().filter_map(|line| line.trim().strip_prefix("export "));
+        let exports = self
+            .page
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("export "));
         exports.map(|export| export.split_once('=').unwrap()).collect()
     }
 
@@ -229,7 +232,10 @@ async fn the_review_that_is_laid_out_is_answered() {
     let sandbox = Sandbox::new().await;
     let authority = fs::read_to_string(sandbox.environment()["COUNTERSIGN_CA"]).unwrap();
     let review = fs::read(sandbox.folder().join("review.json")).unwrap();
-    let port = sandbox.entry("webhook").strip_prefix("https://localhost:").unwrap();
+    let port = sandbox
+        .entry("webhook")
+        .strip_prefix("https://localhost:")
+        .unwrap();
     let address = format!("127.0.0.1:{port}").parse().unwrap();
     let mut connection = Client::api_server(&authority).connect(address).await.unwrap();
     for (path, allowed) in [("/mutate", true), ("/validate", false)] {

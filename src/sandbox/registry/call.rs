@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::shelf::{Held, Shelf};
 use crate::reference::{Digest, Reference, Tag};
+use crate::tuf::sha256;
 
 /// A request, read but for its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +91,11 @@ impl Call {
         let rest = rest.strip_prefix('/').ok_or(Failure::Path)?;
         if let Some(name) = rest.strip_suffix("/tags/list") {
             let name = repository(name)?;
-            return if reads { Ok(Self::Tags(name)) } else { Err(Failure::Method) };
+            return if reads {
+                Ok(Self::Tags(name))
+            } else {
+                Err(Failure::Method)
+            };
         }
         if let Some((name, wanted)) = rest.rsplit_once("/manifests/") {
             return Self::manifest(parts, repository(name)?, wanted);
@@ -163,18 +168,18 @@ impl Call {
     }
 
     /// Does what is asked.
-    pub(super) fn answer(self, shelf: &Shelf, body: Held) -> Result<Answer, Failure> {
+    pub(super) fn answer(self, content: &Shelf, body: Held) -> Result<Answer, Failure> {
         match self {
             Self::Ping => Ok(of_json(&json!({}))),
-            Self::Catalog => Ok(of_json(&json!({"repositories": shelf.repositories()}))),
+            Self::Catalog => Ok(of_json(&json!({"repositories": content.repositories()}))),
             Self::Tags(name) => {
-                let tags = shelf.tags(&name).ok_or(Failure::Name)?;
+                let tags = content.tags(&name).ok_or(Failure::Name)?;
                 Ok(of_json(&json!({"name": name, "tags": tags})))
             }
-            Self::Manifest(name, wanted) => manifest(shelf, &name, wanted),
-            Self::PutManifest(name, wanted, kind) => put_manifest(shelf, &name, &wanted, kind, body),
+            Self::Manifest(name, wanted) => manifest(content, &name, wanted),
+            Self::PutManifest(name, wanted, kind) => put_manifest(content, &name, &wanted, kind, body),
             Self::Blob(digest) => {
-                let bytes = shelf.blob(&digest).ok_or(Failure::Blob)?;
+                let bytes = content.blob(&digest).ok_or(Failure::Blob)?;
                 let answer = with_type(StatusCode::OK, "application/octet-stream", bytes);
                 Ok(with(answer, DIGEST, &digest.to_string()))
             }
@@ -182,22 +187,22 @@ impl Call {
                 repository,
                 digest,
                 mount,
-            } => begin(shelf, &repository, digest.as_ref(), mount, body),
+            } => begin(content, &repository, digest.as_ref(), mount, body),
             Self::Progress(name, id) => {
-                let held = shelf.take_upload(id).ok_or(Failure::Upload)?;
+                let held = content.take_upload(id).ok_or(Failure::Upload)?;
                 let answer = uploading(StatusCode::NO_CONTENT, &name, id, held.len());
-                shelf.resume(id, held);
+                content.resume(id, held);
                 Ok(answer)
             }
             Self::Append(name, id) => {
-                let held = go_on(shelf, id, &body)?;
+                let held = go_on(content, id, &body)?;
                 let answer = uploading(StatusCode::ACCEPTED, &name, id, held.len());
-                shelf.resume(id, held);
+                content.resume(id, held);
                 Ok(answer)
             }
             Self::Finish(name, id, digest) => {
-                let held = go_on(shelf, id, &body)?;
-                finish(shelf, &name, held, &digest)
+                let held = go_on(content, id, &body)?;
+                finish(content, &name, held, &digest)
             }
         }
     }
@@ -230,7 +235,7 @@ fn put_manifest(
     let tag = match wanted {
         Wanted::Tag(tag) => Some(tag),
         Wanted::Digest(said) => {
-            let found = Digest::sha256(crate::tuf::sha256(body.bytes()));
+            let found = Digest::sha256(sha256(body.bytes()));
             if found != *said {
                 return Err(Failure::Digest);
             }
@@ -269,7 +274,7 @@ fn go_on(shelf: &Shelf, id: u64, body: &Held) -> Result<Held, Failure> {
 }
 
 fn finish(shelf: &Shelf, name: &str, held: Held, said: &Digest) -> Result<Answer, Failure> {
-    if Digest::sha256(crate::tuf::sha256(held.bytes())) != *said {
+    if Digest::sha256(sha256(held.bytes())) != *said {
         return Err(Failure::Digest);
     }
     let digest = shelf.keep_blob(held);
@@ -382,10 +387,10 @@ impl Failure {
         let (status, code, message) = self.words();
         let body = json!({"errors": [{"code": code, "message": message}]}).to_string();
         let answer = with_type(status, "application/json", body);
-        match self {
-            Self::Method => with(answer, ALLOW, "GET, HEAD, POST, PATCH, PUT"),
-            _ => answer,
+        if self == Self::Method {
+            return with(answer, ALLOW, "GET, HEAD, POST, PATCH, PUT");
         }
+        answer
     }
 }
 

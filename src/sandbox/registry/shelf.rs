@@ -49,6 +49,14 @@ struct Manifest {
 }
 
 impl Held {
+    /// The beginning of something.
+    pub(super) fn nothing() -> Self {
+        Self {
+            bytes: BytesMut::new(),
+            pages: None,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -74,14 +82,6 @@ impl Shelf {
         }
     }
 
-    /// The beginning of something.
-    pub(super) fn nothing(&self) -> Held {
-        Held {
-            bytes: BytesMut::new(),
-            pages: None,
-        }
-    }
-
     /// Adds to `held`; `None` if there is no room.
     pub(super) fn append(&self, held: &mut Held, data: &[u8]) -> Option<()> {
         let have = held.pages.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
@@ -100,7 +100,7 @@ impl Shelf {
 
     /// `bytes` as something that has come; `None` if there is no room.
     pub(super) fn hold(&self, bytes: impl AsRef<[u8]>) -> Option<Held> {
-        let mut held = self.nothing();
+        let mut held = Held::nothing();
         self.append(&mut held, bytes.as_ref())?;
         Some(held)
     }
@@ -113,7 +113,7 @@ impl Shelf {
         if content.uploads.len() >= UPLOADS {
             content.uploads.pop_first();
         }
-        content.uploads.insert(id, self.nothing());
+        content.uploads.insert(id, Held::nothing());
         id
     }
 

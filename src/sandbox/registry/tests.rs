@@ -131,9 +131,7 @@ async fn what_is_not_what_it_says_is_refused() {
 async fn a_manifest_above_its_limit_is_refused() {
     let world = World::new().await;
     let large = format!("{{\"a\": \"{}\"}}", "a".repeat(4 << 20));
-    let put = world
-        .status("PUT", "/v2/a/manifests/1.0", large.as_bytes())
-        .await;
+    let put = world.status("PUT", "/v2/a/manifests/1.0", large.as_bytes()).await;
     assert_eq!(put, 413);
 }
 

@@ -146,7 +146,9 @@ impl Player {
     /// Pushes, and asks the registry what it has now.
     async fn push(&self, image: &Reference, content: Content) -> Result<Digest, StoryError> {
         let made = Image::new(content.words());
-        let kept = image.tag().is_some_and(|tag| self.registry.push(image.gun(), tag, &made));
+        let kept = image
+            .tag()
+            .is_some_and(|tag| self.registry.push(image.gun(), tag, &made));
         let (digest, _) = found(image).await.map_err(|source| unsigned(image, source))?;
         if kept && digest == made.digest() {
             return Ok(digest);
@@ -224,7 +226,11 @@ impl Ending {
                 format!("it was allowed as {}", fate.image)
             }
             Answer::Allowed { warnings, .. } => {
-                format!("it was allowed as {}, with a warning: {}", fate.image, warnings.join("; "))
+                format!(
+                    "it was allowed as {}, with a warning: {}",
+                    fate.image,
+                    warnings.join("; ")
+                )
             }
         };
         Err(Difference {
@@ -374,7 +380,10 @@ mod tests {
             ),
         ] {
             let difference = ends.hold("a:1", &fate).unwrap_err();
-            assert!(difference.happened.starts_with(happened), "{ends:?}: {difference}");
+            assert!(
+                difference.happened.starts_with(happened),
+                "{ends:?}: {difference}"
+            );
             assert_eq!(difference.image, "a:1");
         }
     }

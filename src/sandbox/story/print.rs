@@ -74,7 +74,9 @@ impl<'a> Printer<'a> {
     }
 
     pub(super) fn runs(&mut self, namespace: &str, image: &str) -> io::Result<()> {
-        self.command(&format!("kubectl --namespace {namespace} run web --image {image}"))
+        self.command(&format!(
+            "kubectl --namespace {namespace} run web --image {image}"
+        ))
     }
 
     /// What the webhook was asked, and what it said.
