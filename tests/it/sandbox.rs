@@ -78,7 +78,8 @@ impl Sandbox {
         while !sandbox.page.contains("\nCtrl-C ends it.\n") {
             let line = timeout(PATIENCE, sandbox.lines.next_line()).await.unwrap();
             let Some(line) = line.unwrap() else {
-                panic!("it ended: {}\n{}", sandbox.page, sandbox.complaints().await);
+                let complaints = sandbox.complaints().await;
+                panic!("it ended: {}\n{complaints}", sandbox.page);
             };
             sandbox.page.push_str(&line);
             sandbox.page.push('\n');
