@@ -17,7 +17,7 @@ use crate::clock::now;
 use crate::reference::Gun;
 use crate::telemetry::chain;
 use crate::trustserver::interchange::dump::{Dump, Report};
-use crate::trustserver::interchange::{Archive, Imported, Over, archive, export, import};
+use crate::trustserver::interchange::{Archive, Imported, Over, Parcel, archive, export, import};
 use crate::trustserver::seal::Sealer;
 use crate::trustserver::storage::Storage;
 use crate::trustserver::storage::postgres::Postgres;
@@ -165,23 +165,13 @@ impl Export {
             let mut passphrases = Passphrases::new(self.secrets.passphrase_fd)?;
             Some(passphrases.named("the archive", ARCHIVE_PASSPHRASE, Asked::Twice)?)
         };
-
-        match &self.archive {
-            Some(path) => {
-                let file = create(path)?;
-                let written = archive::write(&parcel, passphrase.as_ref(), now(), file);
-                let synced = written
-                    .map_err(anyhow::Error::from)
-                    .and_then(|file| Ok(file.sync_all()?));
-                synced.with_context(|| path.display().to_string())?;
-            }
-            None => drop(archive::write(
-                &parcel,
-                passphrase.as_ref(),
-                now,
-                stdout().lock(),
-            )?),
-        }
+        let written = match &self.archive {
+            Some(path) => to_file(&parcel, passphrase.as_ref(), path),
+            None => archive::write(&parcel, passphrase.as_ref(), now(), stdout().lock())
+                .map(drop)
+                .map_err(anyhow::Error::from),
+        };
+        written?;
         let keys = passphrase.map_or(0, |_| parcel.keys.len());
         complain(&format!(
             "{}: {} files, {keys} keys",
@@ -253,6 +243,18 @@ impl ImportNotary {
         }
         Ok(known)
     }
+}
+
+/// Writes the file whole, or leaves none behind.
+fn to_file(parcel: &Parcel, passphrase: Option<&SecretString>, path: &Path) -> anyhow::Result<()> {
+    let file = create(path)?;
+    let written = archive::write(parcel, passphrase, now(), file).map_err(anyhow::Error::from);
+    let synced = written.and_then(|file| Ok(file.sync_all()?));
+    if synced.is_err() {
+        // What is wrong with the disk is in the error already.
+        let _gone = std::fs::remove_file(path);
+    }
+    synced.with_context(|| path.display().to_string())
 }
 
 /// Makes a file that only its owner can read, and that was not there.
