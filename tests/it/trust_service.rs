@@ -141,7 +141,7 @@ impl Owner {
     }
 
     fn initial(&self, snapshot: &Arc<PublicKey>, timestamp: &Arc<PublicKey>) -> Vec<SignedFile> {
-        let now = Timestamp::now();
+        let now = countersign::clock::now();
         let gun: Gun = GUN.parse().unwrap();
         let certificate = Arc::new(self.root.root_certificate(&gun, now).unwrap());
         let targets = Arc::new(self.targets.public().clone());
