@@ -34,6 +34,8 @@ const LAYOUT: i64 = 1;
 /// How long to wait for another process that is writing: its transactions take milliseconds.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// The server of ?2, or every one. An authority that only its user vouches for stands behind the URL.
+const ON_SERVER: &str = "(?2 IS NULL OR server = ?2 OR instr(server, ?2 || '#ca=') = 1)";
 const SCHEMA: &str = "
 CREATE TABLE repository (
     server TEXT NOT NULL, gun TEXT NOT NULL, revision INTEGER NOT NULL, verified_at TEXT,
@@ -174,7 +176,7 @@ impl Store {
         }
     }
 
-    /// Forgets `gun`, on `server` or on all: the audited way out when a repository was meant to begin anew
+    /// Forgets `gun`, on `server`, with whatever authority, or on all: the audited way out when a repository was meant to begin anew
     /// (notary-v1 §4.8). Says what was forgotten.
     ///
     /// # Errors
@@ -186,7 +188,7 @@ impl Store {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let forgotten = remembered(&transaction, server, gun)?;
             for table in ["repository", "root", "role"] {
-                let clear = format!("DELETE FROM {table} WHERE gun = ?1 AND (?2 IS NULL OR server = ?2)");
+                let clear = format!("DELETE FROM {table} WHERE gun = ?1 AND {ON_SERVER}");
                 transaction.execute(&clear, params![gun.as_str(), server])?;
             }
             transaction.commit()?;
@@ -227,9 +229,11 @@ fn remembered(
     server: Option<&str>,
     gun: &Gun,
 ) -> rusqlite::Result<Vec<Forgotten>> {
-    let known = "SELECT server, (SELECT count(*) FROM root r WHERE r.server = p.server AND r.gun = p.gun)
-        FROM repository p WHERE gun = ?1 AND (?2 IS NULL OR server = ?2) ORDER BY server";
-    let mut query = transaction.prepare(known)?;
+    let known = format!(
+        "SELECT server, (SELECT count(*) FROM root r WHERE r.server = p.server AND r.gun = p.gun)
+        FROM repository p WHERE gun = ?1 AND {ON_SERVER} ORDER BY server"
+    );
+    let mut query = transaction.prepare(&known)?;
     let found = query.query_map(params![gun.as_str(), server], |row| {
         Ok((row.get(0)?, row.get(1)?))
     })?;

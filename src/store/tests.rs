@@ -85,15 +85,18 @@ fn what_is_loaded_is_of_one_revision_while_another_process_writes() {
 fn a_repository_is_forgotten_on_one_server_or_on_all_and_no_other_is() {
     let store = Store::memory().unwrap();
     let other: Gun = "registry.example.com/team/other".parse().unwrap();
+    let with_authority = format!("{SERVER}#ca=2a");
     for (server, gun) in [
         (SERVER, gun()),
+        (&with_authority, gun()),
         ("https://two.example.com/", gun()),
         (SERVER, other.clone()),
     ] {
         store.save(server, &gun, &Record::default(), &state(3)).unwrap();
     }
     let forgotten = store.forget(Some(SERVER), &gun()).unwrap();
-    assert_eq!(forgotten.len(), 1);
+    assert_eq!(forgotten.len(), 2);
+    assert_eq!(forgotten[1].server, with_authority);
     assert_eq!((forgotten[0].roots, forgotten[0].versions.len()), (4, 3));
     assert_eq!(forgotten[0].versions[0], ("targets".to_owned(), 3));
     assert!(store.load(SERVER, &gun()).unwrap().state.is_empty());

@@ -26,15 +26,25 @@ impl Publisher {
     /// Keys and configuration only; [`Self::init`] makes the repository. Publishers that share a `keyring` share
     /// their root key.
     pub(crate) fn new(server: &TrustServer, keyring: &str, gun: &str) -> Self {
+        Self::at(&server.url(), keyring, gun)
+    }
+
+    /// Towards the trust server at this URL, whatever it is.
+    pub(crate) fn at(server: &str, keyring: &str, gun: &str) -> Self {
         let folder = process::new_folder(&format!("notary/{keyring}"));
+        Self::with_keys_of(server, keyring, gun, &folder)
+    }
+
+    /// With the key store of somebody else, which may be one of ours.
+    pub(crate) fn with_keys_of(server: &str, name: &str, gun: &str, folder: &Path) -> Self {
         let config = json!({
             "trust_dir": folder,
-            "remote_server": {"url": server.url(), "root_ca": pki::authority()},
+            "remote_server": {"url": server, "root_ca": pki::authority()},
         });
-        let config = process::write(&format!("notary/{keyring}.json"), config.to_string());
+        let config = process::write(&format!("notary/{name}.json"), config.to_string());
         Self {
             gun: gun.to_owned(),
-            folder,
+            folder: folder.to_owned(),
             config,
         }
     }
@@ -56,49 +66,70 @@ impl Publisher {
     /// A repository as docker made it: the server holds the snapshot key. (Docker asks for it at once; the `notary`
     /// program rotates to it.)
     pub(crate) fn init(&self) {
-        self.notary(&["init", &self.gun, "-p"]);
-        self.notary(&["key", "rotate", &self.gun, "snapshot", "-r"]);
+        self.does(&["init", &self.gun, "-p"]);
+        self.does(&["key", "rotate", &self.gun, "snapshot", "-r"]);
     }
 
     /// Signs a tag in `targets`, or in the `roles` given, separated by commas.
     pub(crate) fn sign(&self, tag: &str, image: &Image, roles: Option<&str>) {
+        self.stage(tag, image, roles);
+        self.publish();
+    }
+
+    /// As [`Self::sign`], for the next publication.
+    pub(crate) fn stage(&self, tag: &str, image: &Image, roles: Option<&str>) {
         let size = image.size.to_string();
         let hex = image.digest.trim_start_matches("sha256:");
         let mut arguments = vec!["addhash", &self.gun, tag, &size, "--sha256", hex];
         arguments.extend(roles.iter().flat_map(|roles| ["-r", roles]));
-        self.notary(&arguments);
-        self.publish();
+        self.does(&arguments);
     }
 
     pub(crate) fn revoke(&self, tag: &str) {
-        self.notary(&["remove", &self.gun, tag, "-p"]);
+        self.does(&["remove", &self.gun, tag, "-p"]);
     }
 
     pub(crate) fn publish(&self) {
-        self.notary(&["publish", &self.gun]);
+        self.does(&["publish", &self.gun]);
     }
 
     /// As `docker trust signer add`: the signer's key goes into a delegation of its own, and into `targets/releases`.
     pub(crate) fn add_signer(&self, signer: &SignerKey) {
+        self.stage_signer(signer);
+        self.publish();
+    }
+
+    /// As [`Self::add_signer`], for the next publication.
+    pub(crate) fn stage_signer(&self, signer: &SignerKey) {
         let own = format!("targets/{}", signer.name);
         let public = signer.public.to_str().unwrap();
         for role in [own.as_str(), "targets/releases"] {
-            self.notary(&["delegation", "add", &self.gun, role, public, "--all-paths"]);
+            self.does(&["delegation", "add", &self.gun, role, public, "--all-paths"]);
         }
-        self.notary(&[
+        self.does(&[
             "key",
             "import",
             signer.private.to_str().unwrap(),
             "-r",
             &signer.name,
         ]);
+    }
+
+    /// As `docker trust signer remove`.
+    pub(crate) fn remove_signer(&self, signer: &SignerKey) {
+        let own = format!("targets/{}", signer.name);
+        let id = signer.id();
+        self.does(&["delegation", "remove", &self.gun, "targets/releases", &id, "-y"]);
+        self.does(&["delegation", "remove", &self.gun, &own, "-y"]);
         self.publish();
     }
 
-    /// Rotates the root or the targets key, which the publisher holds.
-    pub(crate) fn rotate(&self, role: &str) {
+    /// Rotates a key; with `-r` among `how` the server's takes its place.
+    pub(crate) fn rotate(&self, role: &str, how: &[&str]) {
         // Root rotation asks whether one is sure.
-        let output = output_of_input(self.command().args(["key", "rotate", &self.gun, role]), "yes\n");
+        let mut command = self.command();
+        command.args(["key", "rotate", &self.gun, role]).args(how);
+        let output = output_of_input(&mut command, "yes\n");
         assert!(
             output.status.success(),
             "{}{}",
@@ -141,11 +172,11 @@ impl Publisher {
         serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
     }
 
-    fn notary(&self, arguments: &[&str]) {
+    pub(crate) fn does(&self, arguments: &[&str]) {
         run(self.command().args(arguments));
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new("notary");
         command
             .arg("-c")
@@ -154,7 +185,9 @@ impl Publisher {
             .env("NOTARY_TARGETS_PASSPHRASE", "passphrase of targets")
             .env("NOTARY_SNAPSHOT_PASSPHRASE", "passphrase of snapshot")
             .env("NOTARY_DELEGATION_PASSPHRASE", "passphrase of delegations")
-            .env("NOTARY_AUTH", token::login());
+            .env("NOTARY_AUTH", token::login())
+            // Go writes times as they are where it runs; not every place is at Greenwich.
+            .env("TZ", "Asia/Kolkata");
         command
     }
 }
@@ -184,5 +217,11 @@ impl SignerKey {
             public,
             private,
         }
+    }
+
+    /// The id of the key, in any role.
+    pub(crate) fn id(&self) -> String {
+        let public = fs::read_to_string(&self.public).unwrap();
+        countersign::tuf::pinned_key(&public).unwrap().to_string()
     }
 }

@@ -1,141 +1,18 @@
 //! `countersign trust …` and the reference's programs, each reading and continuing what the other wrote.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::thread;
 
-use serde_json::Value;
-
+use crate::hand::{Hand, lists, push};
 use crate::notary::{Publisher, SignerKey};
-use crate::pki;
-use crate::process::{self, output, text};
-use crate::world::{Authority, trust};
-
-/// A person with a key store and a memory of their own.
-struct Hand<'a> {
-    authority: &'a Authority,
-    keys: PathBuf,
-    state: PathBuf,
-}
-
-/// How a command ended.
-#[derive(Debug)]
-struct Ended {
-    status: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
-        Self {
-            status: output.status.code(),
-            out: text(&output.stdout),
-            err: text(&output.stderr),
-        }
-    }
-}
-
-impl<'a> Hand<'a> {
-    fn new(authority: &'a Authority, name: &str) -> Self {
-        Self::with_keys(
-            authority,
-            name,
-            &process::new_folder(&format!("hands/{name}/keys")),
-        )
-    }
-
-    /// With the key store of somebody else, which is a person's of the reference client too.
-    fn with_keys(authority: &'a Authority, name: &str, keys: &Path) -> Self {
-        Self {
-            authority,
-            keys: keys.to_owned(),
-            state: process::new_folder(&format!("hands/{name}/state")),
-        }
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-        command
-            .arg("trust")
-            .args(arguments)
-            .env_remove("DOCKER_CONTENT_TRUST_SERVER")
-            .env("DOCKER_CONFIG", trust().docker_config().parent().unwrap())
-            .env("NOTARY_ROOT_PASSPHRASE", "passphrase of root")
-            .env("NOTARY_TARGETS_PASSPHRASE", "passphrase of targets")
-            .env("NOTARY_SNAPSHOT_PASSPHRASE", "passphrase of snapshot")
-            .env("NOTARY_DELEGATION_PASSPHRASE", "passphrase of delegations")
-            .env("COUNTERSIGN_TRUST_SERVER", self.authority.server.url())
-            .env("COUNTERSIGN_CA", pki::authority())
-            .env("COUNTERSIGN_TRUST_DIR", &self.keys)
-            .env("COUNTERSIGN_STATE_DIR", &self.state);
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ended {
-        output(&mut self.command(arguments)).into()
-    }
-
-    /// Runs a command that must succeed.
-    fn does(&self, arguments: &[&str]) -> Ended {
-        let ended = self.run(arguments);
-        assert_eq!(ended.status, Some(0), "{arguments:?}: {ended:?}");
-        ended
-    }
-
-    /// What `inspect` says of a repository.
-    fn inspect(&self, gun: &str) -> Value {
-        let ended = self.does(&["inspect", gun, "--output", "json"]);
-        serde_json::from_str::<Value>(&ended.out).unwrap()[0].take()
-    }
-
-    /// What `countersign verify` says of an image, to whom has never seen it, trusting the root key of `gun`.
-    fn verdict(&self, image: &str) -> String {
-        let gun = image.rsplit_once(':').unwrap().0;
-        let root = self.inspect(gun)["AdministrativeKeys"][0]["Keys"][0]["ID"].clone();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-        command
-            .args([
-                "verify",
-                image,
-                "--output",
-                "json",
-                "--root-key-id",
-                root.as_str().unwrap(),
-            ])
-            .env("DOCKER_CONFIG", trust().docker_config().parent().unwrap())
-            .env("COUNTERSIGN_TRUST_SERVER", self.authority.server.url())
-            .env("COUNTERSIGN_CA", pki::authority());
-        let answer: Value = serde_json::from_slice(&output(&mut command).stdout).unwrap();
-        match answer["digest"].as_str() {
-            Some(digest) => digest.to_owned(),
-            None => answer["reason"].as_str().unwrap().to_owned(),
-        }
-    }
-}
-
-/// Pushes an image; gives its reference and digest.
-fn push(gun: &str, tag: &str, content: &str) -> (String, String) {
-    let repository = gun.split_once('/').unwrap().1;
-    let image = trust().registry.push(repository, tag, content);
-    (format!("{gun}:{tag}"), image.digest)
-}
-
-/// Whether `notary list` shows the tag with the digest.
-fn lists(publisher: &Publisher, tag: &str, digest: &str) -> bool {
-    let hex = digest.trim_start_matches("sha256:");
-    publisher.list().lines().any(|line| {
-        let mut words = line.split_whitespace();
-        words.next() == Some(tag) && words.next() == Some(hex)
-    })
-}
+use crate::process;
+use crate::world::trust;
 
 #[test]
 fn a_first_signature_makes_keys_and_repository_which_the_reference_reads() {
     let trust = trust();
     for authority in [&trust.hub, &trust.team, &trust.private] {
         let name = format!("first-{}", authority.name);
-        let hand = Hand::new(authority, &name);
+        let hand = Hand::new(&authority.server.url(), &name);
         let gun = trust.gun(authority, &name);
         let (image, digest) = push(&gun, "1.0", &name);
         let signed = hand.does(&["sign", &image]);
@@ -165,7 +42,7 @@ fn what_the_reference_publishes_is_continued_by_us_and_the_other_way_round() {
     let gun = trust.gun(&trust.team, "both");
     let notary = Publisher::new(&trust.team.server, "both", &gun);
     notary.init();
-    let hand = Hand::with_keys(&trust.team, "both", notary.folder());
+    let hand = Hand::with_keys(&trust.team.server.url(), "both", notary.folder());
     let one = trust.release(&notary, "1.0", "one", None);
     let (image, two) = push(&gun, "2.0", "two");
     hand.does(&["sign", &image]);
@@ -188,7 +65,7 @@ fn what_the_reference_publishes_is_continued_by_us_and_the_other_way_round() {
 #[test]
 fn signers_sign_with_their_own_keys_and_are_read_and_removed() {
     let trust = trust();
-    let owner = Hand::new(&trust.team, "owner");
+    let owner = Hand::new(&trust.team.server.url(), "owner");
     let gun = trust.gun(&trust.team, "signed-by-alice");
     let folder = process::new_folder("publish-signers");
     let (alice, bob) = (
@@ -202,7 +79,7 @@ fn signers_sign_with_their_own_keys_and_are_read_and_removed() {
     let (image, digest) = push(&gun, "1.0", "by alice");
     let refused = owner.run(&["sign", &image]);
     assert_eq!(refused.status, Some(1), "the owner is no signer: {refused:?}");
-    let signer = Hand::new(&trust.team, "alice");
+    let signer = Hand::new(&trust.team.server.url(), "alice");
     // Somebody who never saw the repository, and whose root key is not in it, says whom to trust.
     signer.does(&["key", "load", alice.private.to_str().unwrap(), "--name", "alice"]);
     assert_eq!(signer.run(&["sign", &image]).status, Some(2));
@@ -255,12 +132,12 @@ fn signers_and_rotations_of_the_reference_are_continued_by_us() {
     let notary = Publisher::new(&trust.team.server, "continued", &gun);
     notary.init();
     notary.add_signer(&trust.alice);
-    let hand = Hand::with_keys(&trust.team, "continued", notary.folder());
+    let hand = Hand::with_keys(&trust.team.server.url(), "continued", notary.folder());
     let (image, one) = push(&gun, "1.0", "ours");
     hand.does(&["sign", &image]);
     let two = trust.release(&notary, "2.0", "theirs", Some("targets/alice,targets/releases"));
     for role in ["targets", "root"] {
-        notary.rotate(role);
+        notary.rotate(role, &[]);
     }
     let (image, three) = push(&gun, "3.0", "ours after their rotation");
     hand.does(&["sign", &image]);
@@ -283,7 +160,7 @@ fn signers_and_rotations_of_the_reference_are_continued_by_us() {
 #[test]
 fn every_rotation_is_followed_by_the_reference_client() {
     let trust = trust();
-    let hand = Hand::new(&trust.team, "rotating");
+    let hand = Hand::new(&trust.team.server.url(), "rotating");
     let gun = trust.gun(&trust.team, "rotating");
     let (image, digest) = push(&gun, "1.0", "rotated");
     hand.does(&["sign", &image]);
@@ -321,7 +198,7 @@ fn every_rotation_is_followed_by_the_reference_client() {
 #[test]
 fn a_witnessed_file_is_a_version_newer_and_a_difference_is_told() {
     let trust = trust();
-    let hand = Hand::new(&trust.team, "witness");
+    let hand = Hand::new(&trust.team.server.url(), "witness");
     let gun = trust.gun(&trust.team, "witness");
     let (image, one) = push(&gun, "1.0", "witnessed");
     hand.does(&["sign", &image]);
@@ -342,7 +219,7 @@ fn a_witnessed_file_is_a_version_newer_and_a_difference_is_told() {
 #[test]
 fn a_deleted_repository_begins_anew() {
     let trust = trust();
-    let hand = Hand::new(&trust.team, "deleted");
+    let hand = Hand::new(&trust.team.server.url(), "deleted");
     let gun = trust.gun(&trust.team, "deleted");
     let (image, digest) = push(&gun, "1.0", "deleted");
     hand.does(&["sign", &image]);
@@ -357,8 +234,8 @@ fn a_deleted_repository_begins_anew() {
 fn two_publishers_at_once_lose_nothing() {
     const TAGS: usize = 20;
     let trust = trust();
-    let first = Hand::new(&trust.team, "crowd");
-    let second = Hand::with_keys(&trust.team, "crowd-2", &first.keys);
+    let first = Hand::new(&trust.team.server.url(), "crowd");
+    let second = Hand::with_keys(&trust.team.server.url(), "crowd-2", &first.keys);
     let gun = trust.gun(&trust.team, "crowd");
     first.does(&["init", &gun]);
     let digest = format!("sha256:{}", "ab".repeat(32));

@@ -61,9 +61,9 @@ impl Signer {
 /// Which server: see `tests/tools/provision`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Build {
-    /// Debian's, as it is; metadata in memory. It refuses delegations.
+    /// Debian's, as it is; metadata in memory.
     Packaged,
-    /// From Debian's source, with delegations; metadata in a file, so that they outlive a kill.
+    /// From Debian's source; metadata in a file, so that they outlive a kill.
     Durable,
 }
 

@@ -120,7 +120,7 @@ fn rotated_keys_are_followed_from_the_root_that_was_first_trusted() {
     trust.release(&repository, "1.0", "rotated", None);
     let first = repository.root_key_id();
     for role in ["root", "targets", "root"] {
-        repository.rotate(role);
+        repository.rotate(role, &[]);
     }
     let digest = trust.release(&repository, "1.1", "after the rotation", None);
     for pin in [first, repository.root_key_id()] {

@@ -12,6 +12,7 @@ use crate::balancer::Balancer;
 use crate::cluster::Cluster;
 use crate::notary::{Publisher, SignerKey};
 use crate::objects::pod;
+use crate::our_server::OurServer;
 use crate::pki;
 use crate::process::{self, eventually, part};
 use crate::registry::Registry;
@@ -54,6 +55,12 @@ pub(crate) struct Trust {
 pub(crate) fn trust() -> &'static Trust {
     static TRUST: LazyLock<Trust> = LazyLock::new(Trust::start);
     &TRUST
+}
+
+/// A trust server of ours that is open to everybody, and is never killed.
+pub(crate) fn our_server() -> &'static OurServer {
+    static SERVER: LazyLock<OurServer> = LazyLock::new(|| OurServer::start("our-server"));
+    &SERVER
 }
 
 /// The control plane.

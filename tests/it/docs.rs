@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::{Command, CommandFactory as _};
 use countersign::cli::Cli;
 use countersign::policy::PolicySet;
-use countersign::telemetry::{Exposition, Metrics};
+use countersign::telemetry::{Exposition, Metrics, chain};
+use countersign::trustserver::access::Access;
 
 /// Files whose words in quotes are reasons, or what surrounds reasons in JSON.
 const SPEAKERS: [&str; 8] = [
@@ -23,6 +24,8 @@ const SPEAKERS: [&str; 8] = [
 ];
 /// Words in quotes in those files that users never read: what the fake of `trust/outcome.rs` is called.
 const UNSPOKEN: [&str; 1] = ["acme"];
+/// Variables that hold secrets, which no flag may.
+const WITHOUT_FLAG: [&str; 1] = ["COUNTERSIGN_SEALING_KEY"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -130,7 +133,8 @@ fn every_flag_and_variable_that_is_mentioned_exists() {
             }
         }
         for variable in words(&page, "COUNTERSIGN_").filter(|word| *word != "COUNTERSIGN_") {
-            let known = variables.contains(variable) || tools.contains(variable);
+            let known =
+                variables.contains(variable) || tools.contains(variable) || WITHOUT_FLAG.contains(&variable);
             assert!(known, "{}: {variable}", path.display());
         }
     }
@@ -222,6 +226,29 @@ fn every_policy_shown_can_be_used() {
         }
     }
     assert!(seen >= 2, "README.md and docs/policy.md show policies");
+}
+
+#[test]
+fn the_access_file_shown_can_be_used() {
+    let page = read("docs/server.md");
+    let (_, shown) = blocks(&page).find(|(_, block)| block.contains("rules:")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let beside = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+    beside("access.yaml", shown);
+    beside("ca.pem", &certificate.pem());
+    beside(
+        "jwks.json",
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"1","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#,
+    );
+    beside(
+        "htpasswd",
+        "alice:$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC\n",
+    );
+    if let Err(error) = Access::read(&folder.path().join("access.yaml")) {
+        panic!("docs/server.md: {}", chain(&error));
+    }
 }
 
 /// Words in quotes in a source file, its tests left out.
