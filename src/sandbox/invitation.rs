@@ -260,7 +260,8 @@ const ENVIRONMENT: &str = "env";
 const POLICY: &str = "policy.yaml";
 const REGISTRATION: &str = "registration.yaml";
 const REVIEW: &str = "review.json";
-const ROOT_KEY: &str = "root.pem";
+/// The root key that the policy pins.
+pub(super) const ROOT_KEY: &str = "root.pem";
 
 #[cfg(test)]
 mod tests {
@@ -293,8 +294,9 @@ mod tests {
         let folder = Folder::open(None).unwrap();
         let store = KeyStore::new(&folder.join(DOCKER));
         let gun = "localhost:5000/docker/trusttest".parse().unwrap();
-        let root = Keys::ready(store, &gun).await.unwrap().root_pem().unwrap();
-        folder.write(AUTHORITY, "-----BEGIN CERTIFICATE-----\n").unwrap();
+        let root = Keys::ready(store, &gun, None).await.unwrap().root_pem().unwrap();
+        let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        folder.write(AUTHORITY, &authority.cert.pem()).unwrap();
         let path = place(&folder).lay_out_policy(&root).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let policies = PolicySet::parse([(path.clone(), text)]).unwrap();

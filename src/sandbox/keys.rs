@@ -39,6 +39,12 @@ pub enum KeysError {
     /// The key store does not do as it is told, or a key does not open with the sandbox's passphrase.
     #[error(transparent)]
     Store(#[from] KeyStoreError),
+    /// The key that everything in the folder is bound to is gone.
+    #[error("the root key {id}, which the sandbox was begun with, is not in its key store any more")]
+    Lost {
+        /// Its id.
+        id: KeyId,
+    },
     /// No key could be made.
     #[error("no key could be made")]
     Made(#[from] PrivateKeyError),
@@ -57,18 +63,19 @@ impl std::fmt::Debug for Open {
 }
 
 impl Keys {
-    /// The root key, and the owner's key of `gun`, open; each is made if `store` has none yet.
-    pub(super) async fn ready(store: KeyStore, gun: &Gun) -> Result<Self, KeysError> {
+    /// The root key, and the owner's keys of `gun`, open; each is made if `store` has none yet. `pinned` is the root key
+    /// that there must be, where one was made before.
+    pub(super) async fn ready(store: KeyStore, gun: &Gun, pinned: Option<KeyId>) -> Result<Self, KeysError> {
         let keys = Self {
             store,
             open: Arc::default(),
         };
         let listing = Arc::new(keys.store.list()?);
-        let of = |role: Role| {
+        let of = |role: Role, pinned: Option<KeyId>| {
             let (keys, listing, gun) = (keys.clone(), Arc::clone(&listing), gun.clone());
-            spawn_blocking(move || keys.prepare(&listing, &role, &gun))
+            spawn_blocking(move || keys.prepare(&listing, &role, &gun, pinned))
         };
-        let (root, targets) = tokio::join!(of(Role::Root), of(Role::Targets));
+        let (root, targets) = tokio::join!(of(Role::Root, pinned), of(Role::Targets, None));
         root??;
         targets??;
         Ok(keys)
@@ -90,17 +97,35 @@ impl Keys {
         Ok(plain.flat_map(|line| [line, "\n"]).collect())
     }
 
-    /// Opens the first key of `role` that there is, or makes one.
-    fn prepare(&self, listing: &Listing, role: &Role, gun: &Gun) -> Result<(), KeysError> {
+    /// Opens the keys of `role` that there are, or makes one. What somebody else has put there with a passphrase of his
+    /// own is left alone, as long as one opens.
+    fn prepare(
+        &self,
+        listing: &Listing,
+        role: &Role,
+        gun: &Gun,
+        pinned: Option<KeyId>,
+    ) -> Result<(), KeysError> {
         let of_gun = (*role != Role::Root).then_some(gun.as_str());
         let passphrase = SecretString::from(PASSPHRASE);
-        if let Some(entry) = listing.of_role(role.as_str(), of_gun).first() {
-            let key = entry.open(Some(&passphrase))?;
-            self.remember(Arc::new(key), role, gun);
-            return Ok(());
+        let entries = listing.of_role(role.as_str(), of_gun).into_iter();
+        let wanted = entries.filter(|entry| pinned.is_none_or(|id| entry.id == id));
+        let mut refused = pinned.map(|id| KeysError::Lost { id });
+        let mut opened = false;
+        for entry in wanted {
+            match entry.open(Some(&passphrase)) {
+                Ok(key) => {
+                    opened = true;
+                    self.remember(Arc::new(key), role, gun);
+                }
+                Err(error) => refused = Some(error.into()),
+            }
         }
-        let key = Arc::new(PrivateKey::generate(Algorithm::EcdsaP256)?);
-        self.add(&key, role, gun)
+        match refused {
+            _ if opened => Ok(()),
+            Some(error) => Err(error),
+            None => self.add(&Arc::new(PrivateKey::generate(Algorithm::EcdsaP256)?), role, gun),
+        }
     }
 
     fn add(&self, key: &Arc<PrivateKey>, role: &Role, gun: &Gun) -> Result<(), KeysError> {
@@ -158,5 +183,42 @@ fn failed(what: &'static str, source: impl std::error::Error + Send + Sync + 'st
     KeyringError {
         what,
         source: Arc::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed(passphrase: &str, role: &str) -> (KeyId, KeyFile) {
+        let key = PrivateKey::generate(Algorithm::EcdsaP256).unwrap();
+        let labels = Labels::new(role, None).unwrap();
+        let file = KeyFile::seal(&key, labels, &passphrase.into(), Strength::Interoperable).unwrap();
+        (key.id(), file)
+    }
+
+    #[tokio::test]
+    async fn keys_are_found_again_whatever_else_is_put_beside_them() {
+        let home = tempfile::tempdir().unwrap();
+        let store = || KeyStore::new(home.path());
+        let gun: Gun = "localhost:5000/docker/trusttest".parse().unwrap();
+        let first = Keys::ready(store(), &gun, None).await.unwrap();
+        let root = first.root_pem().unwrap();
+        let pinned = crate::tuf::pinned_key(&root).unwrap();
+        for passphrase in ["somebody-elses", PASSPHRASE] {
+            let (id, file) = sealed(passphrase, "root");
+            store().add(id, &file).unwrap();
+        }
+        let again = Keys::ready(store(), &gun, Some(pinned)).await.unwrap();
+        assert_eq!(again.root_pem().unwrap(), root);
+        assert_eq!(again.held().unwrap(), first.held().unwrap());
+        store()
+            .remove(store().list().unwrap().key(pinned).unwrap())
+            .unwrap();
+        let lost = Keys::ready(store(), &gun, Some(pinned)).await;
+        assert!(
+            matches!(lost, Err(KeysError::Lost { id }) if id == pinned),
+            "{lost:?}"
+        );
     }
 }

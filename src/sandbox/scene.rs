@@ -8,7 +8,7 @@ use super::Options;
 use super::api_server::ApiServer;
 use super::error::SandboxError;
 use super::folder::{Folder, Ports};
-use super::invitation::{DOCKER, Place, SEEN, TLS};
+use super::invitation::{DOCKER, Place, ROOT_KEY, SEEN, TLS};
 use super::keys::Keys;
 use super::publisher::Signer;
 use super::registry::Registry;
@@ -18,6 +18,7 @@ use super::trust_server::TrustServer;
 use super::webhook::Webhook;
 use crate::keystore::KeyStore;
 use crate::store::Store;
+use crate::tuf::pinned_key;
 
 /// Everybody in the sandbox, up and listening.
 pub(super) struct Scene<'a> {
@@ -43,9 +44,10 @@ impl<'a> Scene<'a> {
             port: wanted.trust_server,
             data: folder.join("server"),
         };
+        let pinned = folder.read(ROOT_KEY).ok().and_then(|pem| pinned_key(&pem).ok());
         let store = KeyStore::new(&folder.join(DOCKER).join("trust"));
         let (keys, trust_server) = tokio::join!(
-            Keys::ready(store, &gun),
+            Keys::ready(store, &gun, pinned),
             servers.start(
                 |stop, bound| trust_server.run(stop, bound),
                 SandboxError::TrustServer
