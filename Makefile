@@ -5,8 +5,8 @@
 help: ## Lists the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
-demo: ## Shows a signed and an unsigned Pod before the webhook, on loopback
-	@tests/tools/demo
+demo: ## Tells the story of content trust in one process, on loopback, and stays up to be tried by hand
+	@cargo run --locked -- sandbox
 
 test: ## Brings the real peers, then runs all tests
 	@tests/tools/provision >/dev/null

@@ -13,6 +13,7 @@ mod passphrase;
 mod policy;
 mod policy_flags;
 mod probe;
+mod sandbox;
 mod server;
 mod serving_flags;
 mod signs;
@@ -51,6 +52,10 @@ enum Command {
     Probe(probe::Args),
     /// Checks policies before they are in force, and says which rule speaks for an image.
     Policy(policy::Args),
+    /// Tries all of it out: a registry, a trust server and the webhook on loopback, and the story of content trust.
+    ///
+    /// Stays up for commands to be tried by hand, which it prints. Exits with 1 if the story did not come out as told.
+    Sandbox(sandbox::Args),
     /// Prints the custom resource definitions of policies and trust records, for kubectl apply.
     Crds,
 }
@@ -86,6 +91,7 @@ pub fn run() -> ExitCode {
         Command::Trust(args) => trust::run(&args),
         Command::Probe(args) => probe::run(&args),
         Command::Policy(args) => policy::run(&args),
+        Command::Sandbox(args) => sandbox::run(&args),
         Command::Crds => print(&crds_yaml(crds().into_iter().chain([crd()]))).map(|()| Status::Success),
     };
     let status = outcome.unwrap_or_else(|error| {

@@ -37,6 +37,15 @@ struct Given {
     source: &'static str,
 }
 
+/// How often the terminal is asked for a passphrase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// For one that exists.
+    Once,
+    /// For a new one: nobody sees what they type.
+    Twice,
+}
+
 impl Passphrases {
     /// Reads the file descriptor now, if there is one: one line for each role that will be asked for, in that order,
     /// the last line for all that follow.
@@ -118,6 +127,30 @@ impl Passphrases {
         Ok(passphrase)
     }
 
+    /// The passphrase of `what`, which is no key of the store: the next line of the file descriptor, the variable `name`,
+    /// or what the terminal answers.
+    pub(super) fn named(&mut self, what: &str, name: &str, asked: Asked) -> anyhow::Result<SecretString> {
+        let given = match &mut self.lines {
+            Some(lines) if lines.len() > 1 => lines.pop(),
+            Some(lines) => Some(
+                lines
+                    .last()
+                    .cloned()
+                    .with_context(|| format!("--passphrase-fd holds no passphrase for {what}"))?,
+            ),
+            None => variable(name)?,
+        };
+        let elsewhere = format!("--passphrase-fd or the variable {name}");
+        match (given, asked) {
+            (Some(given), Asked::Once) => Ok(given),
+            (Some(given), Asked::Twice) => {
+                long_enough(given).with_context(|| format!("the passphrase for {what}"))
+            }
+            (None, Asked::Once) => ask(&format!("Passphrase for {what}: "), &elsewhere),
+            (None, Asked::Twice) => ask_for_new(what, &elsewhere),
+        }
+    }
+
     /// What needs no asking: the file descriptor before the environment.
     fn given(&mut self, role: &str) -> anyhow::Result<Option<Given>> {
         if let Some(lines) = &mut self.lines {
@@ -195,8 +228,12 @@ fn elsewhere(role: &str) -> String {
 }
 
 fn ask_twice(role: &str, elsewhere: &str) -> anyhow::Result<SecretString> {
+    ask_for_new(&format!("the {role} key"), elsewhere)
+}
+
+fn ask_for_new(what: &str, elsewhere: &str) -> anyhow::Result<SecretString> {
     for _ in 0..TRIES {
-        let first = ask(&format!("New passphrase for the {role} key: "), elsewhere)?;
+        let first = ask(&format!("New passphrase for {what}: "), elsewhere)?;
         let first = match long_enough(first) {
             Ok(first) => first,
             Err(error) => {
@@ -260,6 +297,32 @@ mod tests {
             let given = passphrases.given(role).unwrap().unwrap();
             assert_eq!(given.passphrase.expose_secret(), answer, "{role}");
         }
+    }
+
+    #[test]
+    fn a_named_passphrase_takes_its_line_of_the_descriptor() {
+        let lines = ["second one", "first one"].map(SecretString::from).into();
+        let mut passphrases = Passphrases {
+            lines: Some(lines),
+            known: BTreeMap::new(),
+            chosen: BTreeMap::new(),
+        };
+        for answer in ["first one", "second one", "second one"] {
+            let given = passphrases
+                .named("an archive", "NOBODY_SETS_THIS", Asked::Once)
+                .unwrap();
+            assert_eq!(given.expose_secret(), answer);
+        }
+        let empty = Some(vec![SecretString::from("short")]);
+        let mut passphrases = Passphrases {
+            lines: empty,
+            ..passphrases
+        };
+        assert!(
+            passphrases
+                .named("an archive", "NOBODY_SETS_THIS", Asked::Twice)
+                .is_err()
+        );
     }
 
     #[test]

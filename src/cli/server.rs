@@ -3,6 +3,7 @@
 mod access_flags;
 mod database_flags;
 mod signing_flags;
+mod transfer;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use tracing::{error, info};
 use self::access_flags::AccessFlags;
 use self::database_flags::{DatabaseFlags, Place};
 use self::signing_flags::SigningFlags;
+use self::transfer::Transfer;
 use super::Status;
 use super::log_flags::LogFlags;
 use super::tls_flags::TlsFlags;
@@ -31,8 +33,10 @@ use crate::trustserver::storage::sqlite::Sqlite;
 
 /// Arguments of `server`.
 #[derive(ClapArgs, Debug)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Args {
+    #[command(subcommand)]
+    transfer: Option<Transfer>,
     #[command(flatten)]
     serve: Serve,
 }
@@ -79,6 +83,9 @@ struct Serve {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
+    if let Some(transfer) = &args.transfer {
+        return transfer.run();
+    }
     let args = &args.serve;
     args.logs.install()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -152,5 +159,6 @@ async fn serve<S: Storage>(args: &Serve, storage: S) -> anyhow::Result<Status> {
         _never = gatekeeper.keep_fresh() => Err(ServeError::Task(None)),
     };
     ending.cancel();
+    server.finish().await;
     outcome.map(|()| Status::Success).map_err(anyhow::Error::from)
 }

@@ -14,7 +14,8 @@ use bytes::Bytes;
 use http::{HeaderValue, Response};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, MutexGuard};
-use tracing::{info, warn};
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, info, warn};
 
 use self::error::ServiceError;
 use super::access::{Caller, Charge, Gatekeeper, Need, Refusal};
@@ -72,6 +73,8 @@ struct Inner<S> {
     /// One change of a repository at a time in this process. It saves work that would come to nothing, no more: what
     /// keeps changes apart is [`Storage::commit`].
     turns: Vec<Mutex<()>>,
+    /// Changes that have begun.
+    changes: TaskTracker,
 }
 
 /// Repositories that are changed at the same time in one process.
@@ -101,16 +104,29 @@ impl<S: Storage> TrustServer<S> {
                 options,
                 metrics,
                 turns,
+                changes: TaskTracker::new(),
             }),
         }
     }
 
-    /// Answers a call, whatever it is.
+    /// Answers a call, whatever it is. A change that has begun comes to its end though its caller has gone away: what is
+    /// stored must be in the audit log too.
     pub async fn answer(&self, call: Call) -> Response<Bytes> {
-        match self.respond(&call).await {
-            Ok(response) => response,
-            Err(error) => error.into_response(),
-        }
+        let answer = if call.method.is_safe() {
+            self.respond(&call).await
+        } else {
+            let server = self.clone();
+            let change = async move { server.respond(&call).await };
+            let ended = self.inner.changes.spawn(change.in_current_span()).await;
+            ended.unwrap_or(Err(ProtocolError::Unknown))
+        };
+        answer.unwrap_or_else(ProtocolError::into_response)
+    }
+
+    /// Waits for changes that have begun.
+    pub async fn finish(&self) {
+        self.inner.changes.close();
+        self.inner.changes.wait().await;
     }
 
     async fn respond(&self, call: &Call) -> Result<Response<Bytes>, ProtocolError> {

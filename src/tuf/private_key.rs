@@ -112,6 +112,21 @@ impl PrivateKey {
         pkcs8::encode(&self.pair)
     }
 
+    /// Reads a private key as the reference holds one in memory, and keeps one in its signer's database (§3.5): SEC 1 of
+    /// `ecdsa`, PKCS #1 of `rsa`, 96 bytes of `ed25519`.
+    ///
+    /// # Errors
+    ///
+    /// [`PrivateKeyError`] says whether it is no key at all, one that is damaged, or one we do not use.
+    pub fn decode_plain(keytype: &str, bytes: &[u8]) -> Result<Self, PrivateKeyError> {
+        match keytype {
+            "ecdsa" => Self::decode_ec(bytes),
+            "rsa" => Self::decode_rsa(bytes),
+            "ed25519" => Self::decode_ed25519(bytes),
+            _ => Err(PrivateKeyError::Unsupported),
+        }
+    }
+
     fn of(pair: Pair) -> Result<Self, PrivateKeyError> {
         let (keytype, public) = match &pair {
             Pair::Ecdsa(_, pair) => ("ecdsa", spki(pair.public_key())?),

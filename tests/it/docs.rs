@@ -147,6 +147,7 @@ fn every_flag_is_documented() {
         ("webhook", "docs/operating.md"),
         ("probe", "docs/install.md"),
         ("server", "docs/server.md"),
+        ("sandbox", "docs/sandbox.md"),
     ] {
         let text = read(page);
         let mentioned: BTreeSet<_> = spans(&text).collect();

@@ -40,6 +40,7 @@ mod probe;
 mod publish;
 mod pull_secrets;
 mod reference_data;
+mod sandbox;
 mod serve;
 mod storage;
 mod threats;

@@ -141,7 +141,7 @@ impl Owner {
     }
 
     fn initial(&self, snapshot: &Arc<PublicKey>, timestamp: &Arc<PublicKey>) -> Vec<SignedFile> {
-        let now = Timestamp::now();
+        let now = countersign::clock::now();
         let gun: Gun = GUN.parse().unwrap();
         let certificate = Arc::new(self.root.root_certificate(&gun, now).unwrap());
         let targets = Arc::new(self.targets.public().clone());
@@ -372,4 +372,21 @@ async fn the_name_of_a_role_is_taken_as_it_is_sent() {
         body.contains("targets/releases") && body.contains("ErrBadTargets"),
         "{body}"
     );
+}
+
+#[tokio::test]
+async fn a_change_whose_caller_goes_away_is_stored_and_audited_or_neither() {
+    let (scene, owner) = (Scene::new(Options::default()).await, Owner::new());
+    let files = owner.initial(
+        &scene.key(Method::GET, "snapshot").await,
+        &scene.key(Method::GET, "timestamp").await,
+    );
+    {
+        let mut upload = std::pin::pin!(scene.upload(&files));
+        // Begun, and then dropped.
+        assert!(futures_util::poll!(&mut upload).is_pending());
+    }
+    scene.server.finish().await;
+    assert_eq!(version(&scene.found("timestamp.json").await), 1);
+    assert_eq!(scene.audited().last().unwrap()["event"], "publish");
 }
