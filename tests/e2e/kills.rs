@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ use crate::world::trust;
 const IN_REQUEST: u32 = 25;
 /// Kills after the last byte of the request, each a moment later, until well after the answer.
 const AFTER_REQUEST: u32 = 75;
+/// After every so many kills the repository is looked at file by file too, and somebody else publishes into the next.
+const SOMETIMES: u32 = 4;
 /// What the moments after the request are spread over, in lengths of a publication that nobody disturbs.
 const SPREAD: f64 = 1.5;
 
@@ -86,9 +88,10 @@ fn a_server_that_is_killed_at_any_moment_of_a_publication_keeps_all_of_it_or_not
     });
     let undisturbed = undisturbed.max().unwrap();
 
-    let done = AtomicBool::new(false);
     let (kept, lost, acknowledged) = thread::scope(|scope| {
-        let crowd = scope.spawn(|| publish_meanwhile(&server, &done));
+        let (call, calls) = mpsc::channel();
+        let elsewhere = &server;
+        let crowd = scope.spawn(move || publish_meanwhile(elsewhere, &calls));
         let mut outcomes = [0_u32; 3];
         for round in 0..IN_REQUEST + AFTER_REQUEST {
             let (tag, content) = (format!("round-{round}"), digest(&format!("round {round}")));
@@ -108,7 +111,10 @@ fn a_server_that_is_killed_at_any_moment_of_a_publication_keeps_all_of_it_or_not
                 upload.status()
             };
             server.restart();
-            remote.is_whole();
+            if round % SOMETIMES == 0 {
+                remote.is_whole();
+                call.send(()).unwrap();
+            }
             let expected = format!("sha256:{}", hex::encode(content));
             let now = fresh.digest(&tag);
             assert_eq!(
@@ -125,7 +131,7 @@ fn a_server_that_is_killed_at_any_moment_of_a_publication_keeps_all_of_it_or_not
                 outcomes[2] += u32::from(status == Some(200));
             }
         }
-        done.store(true, Ordering::Relaxed);
+        drop(call);
         let others = crowd.join().unwrap();
         assert!(others > 0, "somebody else published meanwhile");
         let [kept, lost, acknowledged] = outcomes;
@@ -139,9 +145,9 @@ fn a_server_that_is_killed_at_any_moment_of_a_publication_keeps_all_of_it_or_not
     assert!(kept >= 10 && lost >= IN_REQUEST, "{kept} kept, {lost} lost");
 }
 
-/// Publishes to a repository of its own all the time. Every publication that was said to have succeeded is there in
-/// the end; says how many they are.
-fn publish_meanwhile(server: &OurServer, done: &AtomicBool) -> usize {
+/// Publishes to a repository of its own whenever it is called. Every publication that was said to have succeeded is
+/// there in the end; says how many they are.
+fn publish_meanwhile(server: &OurServer, calls: &mpsc::Receiver<()>) -> usize {
     let gun = format!("{}/killed/other", trust().registry.host);
     let notary = Publisher::at(&server.url(), "killed-other", &gun);
     let hand = Hand::with_keys(&server.url(), "killed-other", notary.folder());
@@ -150,8 +156,7 @@ fn publish_meanwhile(server: &OurServer, done: &AtomicBool) -> usize {
     });
     let content = format!("sha256:{}", hex::encode(digest("other")));
     let mut published = Vec::new();
-    let mut number = 0;
-    while !done.load(Ordering::Relaxed) {
+    for (number, ()) in calls.iter().enumerate() {
         let tag = format!("tag-{number}");
         let image = format!("{gun}:{tag}");
         if hand
@@ -161,7 +166,6 @@ fn publish_meanwhile(server: &OurServer, done: &AtomicBool) -> usize {
         {
             published.push(tag);
         }
-        number += 1;
     }
     let inspected = hand.inspect(&gun);
     let tags: Vec<_> = inspected["SignedTags"]
