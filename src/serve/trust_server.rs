@@ -123,7 +123,8 @@ where
         head: Call,
         deadline: Instant,
     ) -> Result<Result<T, Response<Bytes>>, Refusal> {
-        self.run(route, async { (self.admit)(head).await }, deadline).await
+        self.run(route, async { (self.admit)(head).await }, deadline)
+            .await
     }
 
     async fn run<R>(

@@ -114,7 +114,9 @@ impl<S: Storage> TrustServer<S> {
         options: Options,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let hopeless = Cache::builder().max_capacity(MOST_HOPELESS).time_to_live(HOPELESS);
+        let hopeless = Cache::builder()
+            .max_capacity(MOST_HOPELESS)
+            .time_to_live(HOPELESS);
         Self {
             inner: Arc::new(Inner {
                 storage,
@@ -279,7 +281,9 @@ impl<S: Storage> TrustServer<S> {
             let now = clock::now();
             if me.inner.storage.delete(&gun, now).await? {
                 me.inner.metrics.trust_server_change("deleted");
-                me.inner.audit.write(&Entry::new(now, "delete", &gun, &caller, &peer));
+                me.inner
+                    .audit
+                    .write(&Entry::new(now, "delete", &gun, &caller, &peer));
             }
             Ok(())
         });

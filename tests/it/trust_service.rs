@@ -429,7 +429,8 @@ async fn who_reads_what_cannot_be_renewed_over_and_over_has_it_tried_once() {
     let scene = Scene::new(options).await;
     scene.publish(&Owner::new()).await;
     let database = rusqlite::Connection::open(scene.folder.path().join("trust.sqlite")).unwrap();
-    let damage = "UPDATE file SET bytes = CAST(replace(CAST(bytes AS TEXT), '1', '2') AS BLOB) WHERE role = 'targets'";
+    let damage =
+        "UPDATE file SET bytes = CAST(replace(CAST(bytes AS TEXT), '1', '2') AS BLOB) WHERE role = 'targets'";
     assert_eq!(database.execute(damage, []).unwrap(), 1);
     let reads = (0..8).map(|_| scene.get("timestamp.json"));
     for answer in futures_util::future::join_all(reads).await {
@@ -481,7 +482,10 @@ async fn a_shared_cache_keeps_nothing_that_a_certificate_opened() {
     assert_eq!(scene.publish(&Owner::new()).await, StatusCode::OK);
     let answer = scene.get("targets.json").await;
     let told = answer.headers()[CACHE_CONTROL].to_str().unwrap();
-    assert!(told.starts_with("private, ") && !told.contains("s-maxage"), "{told}");
+    assert!(
+        told.starts_with("private, ") && !told.contains("s-maxage"),
+        "{told}"
+    );
     scene.names.clear();
     assert_eq!(scene.get("targets.json").await.status(), StatusCode::UNAUTHORIZED);
 }
@@ -528,25 +532,58 @@ async fn no_spelling_of_a_path_opens_a_private_repository() {
         ("POST", format!("{GUN}/_trust/tuf/timestamp.key")),
         ("POST", format!("{GUN}/_trust/tuf/")),
         ("DELETE", format!("{GUN}/_trust/tuf/")),
-        ("GET", "registry.example.com%2Fteam%2Fapp/_trust/tuf/targets.json".to_owned()),
-        ("GET", "registry.example.com/%74eam/app/_trust/tuf/targets.json".to_owned()),
-        ("GET", "registry.example.com/open/../team/app/_trust/tuf/targets.json".to_owned()),
-        ("GET", "registry.example.com/open/%2e%2e/team/app/_trust/tuf/targets.json".to_owned()),
-        ("GET", "registry.example.com//team/app/_trust/tuf/targets.json".to_owned()),
-        ("GET", "registry.example.com/Team/app/_trust/tuf/targets.json".to_owned()),
-        ("GET", "REGISTRY.example.com/team/app/_trust/tuf/targets.json".to_owned()),
-        ("GET", format!("registry.example.com/open/x/_trust/tuf/targets.{targets}.json")),
+        (
+            "GET",
+            "registry.example.com%2Fteam%2Fapp/_trust/tuf/targets.json".to_owned(),
+        ),
+        (
+            "GET",
+            "registry.example.com/%74eam/app/_trust/tuf/targets.json".to_owned(),
+        ),
+        (
+            "GET",
+            "registry.example.com/open/../team/app/_trust/tuf/targets.json".to_owned(),
+        ),
+        (
+            "GET",
+            "registry.example.com/open/%2e%2e/team/app/_trust/tuf/targets.json".to_owned(),
+        ),
+        (
+            "GET",
+            "registry.example.com//team/app/_trust/tuf/targets.json".to_owned(),
+        ),
+        (
+            "GET",
+            "registry.example.com/Team/app/_trust/tuf/targets.json".to_owned(),
+        ),
+        (
+            "GET",
+            "REGISTRY.example.com/team/app/_trust/tuf/targets.json".to_owned(),
+        ),
+        (
+            "GET",
+            format!("registry.example.com/open/x/_trust/tuf/targets.{targets}.json"),
+        ),
     ] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let answer = scene
-            .call(method.clone(), &format!("/v2/{path}"), HeaderMap::new(), Bytes::new())
+            .call(
+                method.clone(),
+                &format!("/v2/{path}"),
+                HeaderMap::new(),
+                Bytes::new(),
+            )
             .await;
         let status = answer.status().as_u16();
         assert!([301, 401, 404].contains(&status), "{method} {path}: {status}");
         assert!(!answer.headers().contains_key(ETAG), "{method} {path}");
     }
     scene.names = vec!["alice".to_owned()];
-    assert_eq!(version(&scene.found("timestamp.json").await), 1, "nothing was changed");
+    assert_eq!(
+        version(&scene.found("timestamp.json").await),
+        1,
+        "nothing was changed"
+    );
 }
 
 #[tokio::test]
@@ -555,23 +592,33 @@ async fn whoever_may_publish_may_neither_delete_nor_rotate() {
     assert_eq!(scene.publish(&Owner::new()).await, StatusCode::OK);
     assert_eq!(scene.delete().await, StatusCode::UNAUTHORIZED);
     let path = format!("/v2/{GUN}/_trust/tuf/timestamp.key");
-    let rotated = scene.call(Method::POST, &path, HeaderMap::new(), Bytes::new()).await;
+    let rotated = scene
+        .call(Method::POST, &path, HeaderMap::new(), Bytes::new())
+        .await;
     assert_eq!(rotated.status(), StatusCode::UNAUTHORIZED);
     let feed = "/v2/_trust/changefeed?records=1";
-    let feed = scene.call(Method::GET, feed, HeaderMap::new(), Bytes::new()).await;
-    assert_eq!(feed.status(), StatusCode::UNAUTHORIZED, "what happens elsewhere is not theirs to know");
+    let feed = scene
+        .call(Method::GET, feed, HeaderMap::new(), Bytes::new())
+        .await;
+    assert_eq!(
+        feed.status(),
+        StatusCode::UNAUTHORIZED,
+        "what happens elsewhere is not theirs to know"
+    );
 }
 
 #[tokio::test]
 async fn keys_cannot_be_made_by_the_thousand() {
-    let scene = Scene::ruled("anonymous: [pull, push]\nlimits: {keysPerMinute: 3}\n").await;
+    let scene = Scene::ruled("anonymous: [pull, push]\nlimits: {keysPerMinute: 1}\n").await;
     let mut made = 0;
     for i in 0..10 {
         let path = format!("/v2/registry.example.com/x{i}/_trust/tuf/timestamp.key");
-        let answer = scene.call(Method::GET, &path, HeaderMap::new(), Bytes::new()).await;
+        let answer = scene
+            .call(Method::GET, &path, HeaderMap::new(), Bytes::new())
+            .await;
         made += u32::from(answer.status() == StatusCode::OK);
     }
-    assert_eq!((made, scene.audited().len()), (3, 3));
+    assert_eq!((made, scene.audited().len()), (1, 1));
 }
 
 #[tokio::test]

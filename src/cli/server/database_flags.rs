@@ -104,7 +104,9 @@ impl DatabaseFlags {
     pub(super) fn operator_key(&self, sealed_before: bool) -> anyhow::Result<OperatorKey> {
         let variable = std::env::var(SEALING_KEY).ok().map(SecretString::from);
         match (&self.sealing_key_file, &self.sealing_command, variable) {
-            (Some(file), None, None) if self.data.is_some() && !sealed_before => Ok(OperatorKey::of_file_or_new(file)?),
+            (Some(file), None, None) if self.data.is_some() && !sealed_before => {
+                Ok(OperatorKey::of_file_or_new(file)?)
+            }
             (Some(file), None, None) => Ok(OperatorKey::of_file(file)?),
             (None, Some(program), None) => Ok(OperatorKey::program(program.clone())),
             (None, None, Some(key)) => Ok(OperatorKey::of_text(key.expose_secret())?),

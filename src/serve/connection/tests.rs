@@ -241,7 +241,7 @@ async fn an_answer_that_is_not_read_in_its_time_ends_its_connection() {
             limit: Duration::from_secs(40),
         };
         port.shared.tasks.spawn(async move {
-            let service = |_request| {
+            let service = move |_request| {
                 let waiting = waiting.clone();
                 async move {
                     let mut response = reply::json(b"{}".to_vec());

@@ -308,7 +308,10 @@ async fn bodies_of_those_who_may_not_send_any_take_no_memory() {
         assert_eq!(head.body.len(), 0, "it is not read yet");
         let mut refusal = Response::new(Bytes::new());
         *refusal.status_mut() = StatusCode::UNAUTHORIZED;
-        head.headers.contains_key(AUTHORIZATION).then_some(()).ok_or(refusal)
+        head.headers
+            .contains_key(AUTHORIZATION)
+            .then_some(())
+            .ok_or(refusal)
     };
     let answer = |call: Call, ()| async move { Response::new(call.body) };
     let server = TrustServer::new(admit, answer, gate);
@@ -340,9 +343,21 @@ async fn slow_readers_of_large_answers_use_up_no_more_memory_than_there_is() {
     let refused = port.ask(asking("GET", READ, "")).await;
     assert_eq!((first.status().as_u16(), refused.status().as_u16()), (200, 503));
     assert_eq!(refused.headers()[RETRY_AFTER], "1");
-    assert_eq!(port.ask(asking("GET", small, "")).await.status(), 200, "small ones have room");
-    assert_eq!(port.ask(asking("HEAD", READ, "")).await.status(), 200, "nothing to hold");
+    assert_eq!(
+        port.ask(asking("GET", small, "")).await.status(),
+        200,
+        "small ones have room"
+    );
+    assert_eq!(
+        port.ask(asking("HEAD", READ, "")).await.status(),
+        200,
+        "nothing to hold"
+    );
     assert_eq!(text(first).await.len(), LARGE);
-    assert_eq!(port.ask(asking("GET", READ, "")).await.status(), 200, "it is given back");
+    assert_eq!(
+        port.ask(asking("GET", READ, "")).await.status(),
+        200,
+        "it is given back"
+    );
     assert!(port.counted("countersign_requests_shed_total{reason=\"memory\"} 1"));
 }

@@ -87,11 +87,16 @@ pub fn metadata(
 /// Lets no cache that others share keep an answer: it is for a caller who is known, be it by a certificate, which no
 /// header shows.
 pub fn keep_private(response: &mut Response<Bytes>) {
-    let told = response.headers().get(CACHE_CONTROL).and_then(|told| told.to_str().ok());
+    let told = response
+        .headers()
+        .get(CACHE_CONTROL)
+        .and_then(|told| told.to_str().ok());
     let Some(public) = told.and_then(|told| told.strip_prefix("public, ")) else {
         return;
     };
-    let directives = public.split(", ").filter(|directive| !directive.starts_with("s-maxage="));
+    let directives = public
+        .split(", ")
+        .filter(|directive| !directive.starts_with("s-maxage="));
     let text = format!("private, {}", directives.collect::<Vec<_>>().join(", "));
     if let Ok(value) = HeaderValue::from_str(&text) {
         response.headers_mut().insert(CACHE_CONTROL, value);

@@ -61,8 +61,10 @@ impl<S: Storage> TrustServer<S> {
             let now = clock::now();
             let (terms, limits) = (self.terms(now), self.inner.options.limits);
             let (name, files) = (gun.clone(), Arc::clone(&upload));
-            let accepted =
-                aside(desk, move || hosted::accept(&name, &holding, &files, &keys, &terms, &limits)).await??;
+            let accepted = aside(desk, move || {
+                hosted::accept(&name, &holding, &files, &keys, &terms, &limits)
+            })
+            .await??;
             let (me, gun) = (self.clone(), gun.clone());
             let (caller, peer) = (caller.clone(), call.peer.clone());
             let stored = self.to_its_end(async move {

@@ -48,6 +48,9 @@ mod tests {
             turns.take(&gun(&format!("a{i}"))).await;
         }
         assert!(turns.of(&gun("busy")).try_lock().is_err(), "it is still taken");
-        assert!(turns.taken.lock().unwrap().len() <= 3, "what is over is forgotten");
+        assert!(
+            turns.taken.lock().unwrap().len() <= 3,
+            "what is over is forgotten"
+        );
     }
 }

@@ -134,7 +134,10 @@ impl<S: Storage> TrustServer<S> {
             let keys = self.held(gun).await?;
             let now = clock::now();
             let (terms, limits, name) = (self.terms(now), self.inner.options.limits, gun.clone());
-            let renewed = aside(desk, move || hosted::renew(&name, &holding, &keys, &terms, &limits)).await??;
+            let renewed = aside(desk, move || {
+                hosted::renew(&name, &holding, &keys, &terms, &limits)
+            })
+            .await??;
             let Some(renewed) = renewed else { return Ok(false) };
             if self.store(gun, generation, &renewed, now).await? == Committed::Stored {
                 let versions: Vec<_> = renewed
@@ -197,7 +200,10 @@ impl<S: Storage> TrustServer<S> {
         let desk = self.desk().await?;
         let (_, holding) = self.holding(gun).await?;
         let (name, limits) = (gun.clone(), self.inner.options.limits);
-        aside(desk, move || hosted::examine(&name, &holding, clock::now(), &limits)).await
+        aside(desk, move || {
+            hosted::examine(&name, &holding, clock::now(), &limits)
+        })
+        .await
     }
 }
 

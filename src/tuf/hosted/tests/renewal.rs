@@ -94,7 +94,10 @@ fn another_life_is_given_at_once() {
     terms.timestamp = DAY * 14;
     assert!(renewed(terms).is_some());
     terms.timestamp = DAY;
-    assert!(renewed(terms).is_some(), "nobody may serve the longer one to its end");
+    assert!(
+        renewed(terms).is_some(),
+        "nobody may serve the longer one to its end"
+    );
     terms.timestamp = TIMESTAMP;
     assert_eq!(renewed(terms), None);
 }
