@@ -23,6 +23,7 @@ mod route;
 mod self_signed;
 mod tls;
 mod trust_server;
+mod unread;
 mod webhook;
 
 use std::future::Future;
@@ -130,8 +131,10 @@ where
 
 /// Serves the trust protocol until told to stop, then drains, all as [`run`] does.
 ///
-/// `answer` gets each request that can be one, when its body is there; only updates have one. What it answers to HEAD
-/// is sent without its body. Requests that cannot be answered, for whatever reason, get an error of the protocol
+/// `admit` gets each request that can be one before anything of its body is read, and says what is to be known of it
+/// then, or how it is refused: bodies of those who may not send any take nobody's memory. `answer` gets what was
+/// admitted, when its body is there; only updates have one. What is answered to HEAD is sent without its body. An
+/// answer counts against [`Limits::answers`] until its client has read it, and has a time for that. Requests that cannot be answered, for whatever reason, get an error of the protocol
 /// (notary-v1 §2.8). With [`Clients::optional`], callers with a certificate have names and others have none.
 /// [`Addresses::webhook`] is the port of this service. Readiness follows with the first certificate and
 /// [`Ready::database`].
@@ -139,8 +142,9 @@ where
 /// # Errors
 ///
 /// Those of [`run`].
-pub async fn run_trust_server<H, F>(
+pub async fn run_trust_server<A, W, T, H, F>(
     config: Config,
+    admit: A,
     answer: H,
     ready: Ready,
     metrics: Arc<Metrics>,
@@ -148,11 +152,14 @@ pub async fn run_trust_server<H, F>(
     bound: oneshot::Sender<Addresses>,
 ) -> Result<(), ServeError>
 where
-    H: Fn(Call) -> F + Send + Sync + 'static,
+    A: Fn(Call) -> W + Send + Sync + 'static,
+    W: Future<Output = Result<T, Response<Bytes>>> + Send + 'static,
+    T: Send + 'static,
+    H: Fn(Call, T) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Bytes>> + Send + 'static,
 {
     let service = |gate| {
-        let server = Arc::new(TrustServer::new(answer, gate));
+        let server = Arc::new(TrustServer::new(admit, answer, gate));
         move |request, peer: Arc<Peer>| {
             let server = Arc::clone(&server);
             async move { server.respond(request, &peer).await }

@@ -8,10 +8,12 @@ mod transfer;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args as ClapArgs;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
@@ -127,7 +129,8 @@ impl Serve {
 
 /// Runs the server and what belongs to it. A part that ends takes the process with it.
 async fn serve<S: Storage>(args: &Serve, storage: S) -> anyhow::Result<Status> {
-    let sealer = Sealer::open(&storage, &args.database.operator_key()?).await?;
+    let sealed_before = storage.data_key().await?.is_some();
+    let sealer = Sealer::open(&storage, &args.database.operator_key(sealed_before)?).await?;
     let (metrics, ready) = (Arc::new(Metrics::default()), Ready::of_database());
     let gatekeeper = Arc::new(args.access.gatekeeper()?);
     let config = args.config()?;
@@ -148,17 +151,27 @@ async fn serve<S: Storage>(args: &Serve, storage: S) -> anyhow::Result<Status> {
         .clone()
         .keep(move |up| reachable.database(up), ending.clone());
     let keeping = tasks.spawn(keeping);
-    let answering = server.clone();
-    let answer = move |call| {
+    let (admitting, answering) = (server.clone(), server.clone());
+    let admit = move |head| {
+        let server = admitting.clone();
+        async move { server.admit(&head).await }
+    };
+    let answer = move |call, admitted| {
         let server = answering.clone();
-        async move { server.answer(call).await }
+        async move { server.answer(call, admitted).await }
     };
     let outcome = tokio::select! {
-        outcome = serve::run_trust_server(config, answer, ready, metrics, stop, bound) => outcome,
+        outcome = serve::run_trust_server(config, admit, answer, ready, metrics, stop, bound) => outcome,
         ended = keeping => Err(ServeError::Task(ended.err())),
         _never = gatekeeper.keep_fresh() => Err(ServeError::Task(None)),
     };
     ending.cancel();
-    server.finish().await;
+    // What was begun is stored by now, or in a moment.
+    if timeout(SETTLING, server.settle()).await.is_err() {
+        error!("changes were still being stored at the end: they may not be in the audit log");
+    }
     outcome.map(|()| Status::Success).map_err(anyhow::Error::from)
 }
+
+/// Longest time for what is being stored when no more calls come: a little more than any database has for it.
+const SETTLING: Duration = Duration::from_secs(20);

@@ -28,14 +28,19 @@ impl Budget {
         )))
     }
 
+    /// A share of so many bytes.
+    pub(super) fn share(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        u32::try_from(bytes.div_ceil(PAGE))
+            .ok()
+            .and_then(|pages| Arc::clone(&self.0).try_acquire_many_owned(pages).ok())
+            .ok_or(Refusal::Busy(Busy::Memory))
+    }
+
     /// Takes what `held` lacks to cover `bytes`.
     fn cover(&self, held: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Refusal> {
         let have = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let lack = bytes.div_ceil(PAGE).saturating_sub(have);
-        let share = u32::try_from(lack)
-            .ok()
-            .and_then(|lack| Arc::clone(&self.0).try_acquire_many_owned(lack).ok())
-            .ok_or(Refusal::Busy(Busy::Memory))?;
+        let share = self.share(lack.saturating_mul(PAGE))?;
         match held {
             Some(held) => held.merge(share),
             None => *held = Some(share),

@@ -159,6 +159,9 @@ pub struct Limits {
     /// Bytes of all bodies in memory, so that a few clients cannot exhaust the pod's: 16 of the largest, or some
     /// thousands of usual size.
     pub bodies: usize,
+    /// Bytes of all answers of a trust server that their clients have not read yet: 16 of the largest files, or some
+    /// thousands of usual size. A quarter is for small ones alone.
+    pub answers: usize,
     /// Longest time for one request, whatever its `timeout` parameter says: the largest `timeoutSeconds` (§1.14).
     pub request_time: Duration,
     /// Time for a TLS handshake: what the API server itself allows (ADM-03).
@@ -181,6 +184,7 @@ impl Default for Limits {
             requests: 256,
             body: 8 << 20,
             bodies: 128 << 20,
+            answers: 256 << 20,
             request_time: Duration::from_secs(30),
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(180),

@@ -15,6 +15,7 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug};
 
@@ -22,6 +23,7 @@ use super::config::Limits;
 use super::guard::{Guarded, Progress};
 use super::lifecycle::Stage;
 use super::reply::Body;
+use super::unread::Waiting;
 
 /// What is spoken on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,14 +61,17 @@ where
     S: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let progress = Progress::new();
+    let (progress, slow) = (Progress::new(), CancellationToken::new());
     let opened = *shared.stage.borrow();
     let service = service_fn(|request| {
         let running = progress.begin();
         let answer = service(request);
-        let stage = shared.stage.clone();
+        let (stage, tasks, slow) = (shared.stage.clone(), shared.tasks.clone(), slow.clone());
         async move {
             let mut response = answer.await;
+            if let Some(waiting) = response.extensions_mut().remove() {
+                drop(tasks.spawn(watch_over(waiting, slow)));
+            }
             mark(&mut response, protocol, once || *stage.borrow() >= Stage::Leaving);
             drop(running);
             Ok::<_, Infallible>(response)
@@ -90,6 +95,11 @@ where
         () = displaced(&progress, shared) => {
             connection.as_mut().graceful_shutdown();
             timeout(shared.limits.idle_when_full, connection).await
+        }
+        // Its flow control knows no end, and pings are answered by machines.
+        () = slow.cancelled() => {
+            debug!("an answer was not read in time");
+            return;
         }
     };
     match ended {
@@ -133,6 +143,13 @@ async fn leave(protocol: Protocol, opened: Stage, once: bool, progress: &Progres
                 () = idle(progress, shared.limits.idle) => {}
             }
         }
+    }
+}
+
+/// Waits until an answer is sent, and says so if that takes too long.
+async fn watch_over(Waiting { sent, limit }: Waiting, slow: CancellationToken) {
+    if timeout(limit, sent.cancelled()).await.is_err() {
+        slow.cancel();
     }
 }
 

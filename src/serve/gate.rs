@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use http::Response;
 use http::header::{CONTENT_LENGTH, EXPECT, HeaderMap};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, timeout_at};
@@ -14,7 +15,8 @@ use super::body::{self, Budget, Held};
 use super::config::Limits;
 use super::lifecycle::Stage;
 use super::ready::Ready;
-use super::reply::{Busy, Refusal};
+use super::reply::{Body, Busy, Refusal};
+use super::unread::Unread;
 use crate::telemetry::Metrics;
 
 /// The bounds of a port.
@@ -22,6 +24,7 @@ pub(super) struct Gate {
     pub(super) limits: Limits,
     slots: Semaphore,
     budget: Budget,
+    unread: Unread,
     ready: Ready,
     stage: watch::Receiver<Stage>,
     pub(super) metrics: Arc<Metrics>,
@@ -37,6 +40,7 @@ impl Gate {
         Self {
             slots: Semaphore::new(limits.requests.min(Semaphore::MAX_PERMITS)),
             budget: Budget::new(limits.bodies),
+            unread: Unread::new(limits.answers),
             limits,
             ready,
             stage,
@@ -89,6 +93,11 @@ impl Gate {
         self.slots
             .try_acquire()
             .map_err(|_| Refusal::Busy(Busy::Overload))
+    }
+
+    /// Memory for an answer until its client has read it.
+    pub(super) fn hold(&self, response: Response<Bytes>) -> Result<Response<Body>, Refusal> {
+        self.unread.hold(response)
     }
 
     /// Runs `work`. Neither a panic nor endless work of one request touches others (ADM-68).

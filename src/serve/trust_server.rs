@@ -17,8 +17,9 @@ use super::reply::{Body, Refusal};
 use crate::trustserver::access::Peer;
 use crate::trustserver::http::{Call, ProtocolError, Route, headers_only};
 
-/// Reads requests, sheds what is too much, and lets `answer` answer the rest.
-pub(super) struct TrustServer<H> {
+/// Sheds what is too much, asks `admit` whom to let in, reads what those send, and lets `answer` answer them.
+pub(super) struct TrustServer<A, H> {
+    admit: A,
     answer: H,
     gate: Gate,
 }
@@ -38,13 +39,15 @@ impl From<Refusal> for Unanswered {
     }
 }
 
-impl<H, F> TrustServer<H>
+impl<A, W, T, H, F> TrustServer<A, H>
 where
-    H: Fn(Call) -> F,
+    A: Fn(Call) -> W,
+    W: Future<Output = Result<T, Response<Bytes>>>,
+    H: Fn(Call, T) -> F,
     F: Future<Output = Response<Bytes>>,
 {
-    pub(super) const fn new(answer: H, gate: Gate) -> Self {
-        Self { answer, gate }
+    pub(super) const fn new(admit: A, answer: H, gate: Gate) -> Self {
+        Self { admit, answer, gate }
     }
 
     /// Answers `request`, whatever it is.
@@ -70,9 +73,13 @@ where
             response
         };
         let response = response.instrument(span).await;
-        self.gate.metrics.response(response.status().as_u16());
         let response = if head { headers_only(response) } else { response };
-        response.map(Full::new)
+        let response = self
+            .gate
+            .hold(response)
+            .unwrap_or_else(|refusal| self.refuse(&refusal).map(Full::new));
+        self.gate.metrics.response(response.status().as_u16());
+        response
     }
 
     async fn decide<B>(&self, parts: Parts, body: B, peer: &Peer) -> Result<Response<Bytes>, Unanswered>
@@ -87,24 +94,53 @@ where
                 return Err(unanswered);
             }
         };
-        let held = self.body(&route, &parts.headers, body, deadline).await?;
-        // Asked again, since reading took its time.
-        self.gate.open(true)?;
-        let _slot = self.gate.slot()?;
-        let call = Call {
+        let mut call = Call {
             method: parts.method,
             uri: parts.uri,
             headers: discreet(parts.headers),
-            body: held.as_ref().map(|held| held.bytes.clone()).unwrap_or_default(),
+            body: Bytes::new(),
             peer: peer.clone(),
         };
-        let ran = self.gate.run(async { (self.answer)(call).await }, deadline).await;
+        let admitted = match self.admitted(&route, call.clone(), deadline).await {
+            Ok(Ok(admitted)) => admitted,
+            refused => {
+                self.gate.discard(&call.headers, body, deadline).await;
+                return Ok(refused?.err().unwrap_or_default());
+            }
+        };
+        let held = self.body(&route, &call.headers, body, deadline).await?;
+        // Asked again, since reading took its time.
+        self.gate.open(true)?;
+        call.body = held.as_ref().map(|held| held.bytes.clone()).unwrap_or_default();
+        let answer = async { (self.answer)(call, admitted).await };
+        Ok(self.run(&route, answer, deadline).await?)
+    }
+
+    /// Asks whether the caller may, by the head of the request alone.
+    async fn admitted(
+        &self,
+        route: &Route,
+        head: Call,
+        deadline: Instant,
+    ) -> Result<Result<T, Response<Bytes>>, Refusal> {
+        self.run(route, async { (self.admit)(head).await }, deadline)
+            .await
+    }
+
+    async fn run<R>(
+        &self,
+        route: &Route,
+        work: impl Future<Output = R>,
+        deadline: Instant,
+    ) -> Result<R, Refusal> {
+        let _slot = self.gate.slot()?;
+        let ran = self.gate.run(work, deadline).await;
         match &ran {
             Err(Refusal::Late) => warn!(route = route.name(), "answer took too long"),
             Err(Refusal::Panicked) => error!(route = route.name(), "request panicked"),
             Err(_) | Ok(_) => {}
         }
-        Ok(ran?)
+        ran
     }
 
     /// All that can be said before the body is read.

@@ -3,21 +3,24 @@
 mod error;
 mod held;
 mod publish;
+mod turns;
 mod upkeep;
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response};
 use jiff::Timestamp;
-use tokio::sync::{Mutex, MutexGuard};
+use moka::sync::Cache;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, info, warn};
+use tracing::{Instrument as _, info};
 
 use self::error::ServiceError;
+use self::turns::Turns;
 use super::access::{Caller, Charge, Gatekeeper, Need, Refusal};
 use super::audit::{Audit, Entry};
 use super::http::{self as wire, CacheAges, Call, Form, ProtocolError, Route};
@@ -72,13 +75,30 @@ struct Inner<S> {
     metrics: Arc<Metrics>,
     /// One change of a repository at a time in this process. It saves work that would come to nothing, no more: what
     /// keeps changes apart is [`Storage::commit`].
-    turns: Vec<Mutex<()>>,
-    /// Changes that have begun.
+    turns: Turns,
+    /// Places for decisions about whole repositories.
+    desks: Arc<Semaphore>,
+    /// Repositories that could not be signed again a moment ago.
+    hopeless: Cache<Gun, ()>,
+    /// Changes that are being stored. They end, and are written down, whether or not their callers wait for it.
     changes: TaskTracker,
 }
 
-/// Repositories that are changed at the same time in one process.
-const TURNS: usize = 64;
+/// What was found out about a call before its body is read.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    route: Route,
+    caller: Caller,
+}
+
+/// Decisions at a time. Each holds a repository and reads all of it, 64 MiB of JSON at most (`Limits::total_bytes`);
+/// ordinary ones take milliseconds.
+const DESKS: usize = 8;
+/// How long a repository is not tried again for readers that could not be signed again: each attempt verifies all of
+/// it, and what is in the way, mostly an expired root, is in the way until somebody publishes.
+const HOPELESS: Duration = Duration::from_secs(30);
+/// Such repositories that are remembered. With more of them at a time, some are tried more often.
+const MOST_HOPELESS: u64 = 10_000;
 
 /// How often a change is decided anew because another server was faster. One of those who compete succeeds each time,
 /// so this many servers may be at it.
@@ -94,7 +114,9 @@ impl<S: Storage> TrustServer<S> {
         options: Options,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let turns = std::iter::repeat_with(Mutex::default).take(TURNS).collect();
+        let hopeless = Cache::builder()
+            .max_capacity(MOST_HOPELESS)
+            .time_to_live(HOPELESS);
         Self {
             inner: Arc::new(Inner {
                 storage,
@@ -103,47 +125,54 @@ impl<S: Storage> TrustServer<S> {
                 audit,
                 options,
                 metrics,
-                turns,
+                turns: Turns::default(),
+                desks: Arc::new(Semaphore::new(DESKS)),
+                hopeless: hopeless.build(),
                 changes: TaskTracker::new(),
             }),
         }
     }
 
-    /// Answers a call, whatever it is. A change that has begun comes to its end though its caller has gone away: what is
-    /// stored must be in the audit log too.
-    pub async fn answer(&self, call: Call) -> Response<Bytes> {
-        let answer = if call.method.is_safe() {
-            self.respond(&call).await
-        } else {
-            let server = self.clone();
-            let change = async move { server.respond(&call).await };
-            let ended = self.inner.changes.spawn(change.in_current_span()).await;
-            ended.unwrap_or(Err(ProtocolError::Unknown))
-        };
-        answer.unwrap_or_else(ProtocolError::into_response)
+    /// Says who calls, and whether they may: all that can be said without the body.
+    ///
+    /// # Errors
+    ///
+    /// The answer to a call that is not admitted.
+    pub async fn admit(&self, head: &Call) -> Result<Admitted, Response<Bytes>> {
+        self.examine_head(head).await.map_err(ProtocolError::into_response)
     }
 
-    /// Waits for changes that have begun.
-    pub async fn finish(&self) {
-        self.inner.changes.close();
-        self.inner.changes.wait().await;
-    }
-
-    async fn respond(&self, call: &Call) -> Result<Response<Bytes>, ProtocolError> {
-        let route = Route::parse(&call.method, &call.uri)?;
-        let caller = self.admit(call, &route).await?;
+    async fn examine_head(&self, head: &Call) -> Result<Admitted, ProtocolError> {
+        let route = Route::parse(&head.method, &head.uri)?;
+        let caller = self.caller(head, &route).await?;
         self.hosts(&route)?;
+        if let Route::Update(gun) = &route {
+            self.charge(&caller, head, Charge::Publish, gun)?;
+        }
+        Ok(Admitted { route, caller })
+    }
+
+    /// Answers a call that was admitted.
+    pub async fn answer(&self, call: Call, admitted: Admitted) -> Response<Bytes> {
+        match self.respond(&call, admitted).await {
+            Ok(response) => response,
+            Err(error) => error.into_response(),
+        }
+    }
+
+    async fn respond(&self, call: &Call, admitted: Admitted) -> Result<Response<Bytes>, ProtocolError> {
+        let Admitted { route, caller } = admitted;
         match route {
             Route::Version => Ok(wire::version()),
             Route::Update(gun) => self.update(&gun, call, &caller).await,
-            Route::Read { gun, role, form } => self.read(&gun, &role, form, call).await,
+            Route::Read { gun, role, form } => self.read(&gun, &role, form, call, &caller).await,
             Route::Key { gun, role, rotate } => self.key(&gun, &role, rotate, call, &caller).await,
             Route::Delete(gun) => self.delete(&gun, call, &caller).await,
             Route::Changefeed { gun, page } => self.changefeed(gun.as_ref(), page).await,
         }
     }
 
-    async fn admit(&self, call: &Call, route: &Route) -> Result<Caller, ProtocolError> {
+    async fn caller(&self, call: &Call, route: &Route) -> Result<Caller, ProtocolError> {
         let need = needed(route);
         let access = self.inner.gatekeeper.current();
         let admitted = access.admit(&call.peer, &call.headers, &need, clock::now()).await;
@@ -201,6 +230,7 @@ impl<S: Storage> TrustServer<S> {
         role: &Role,
         form: Form,
         call: &Call,
+        caller: &Caller,
     ) -> Result<Response<Bytes>, ProtocolError> {
         let storage = &self.inner.storage;
         let file = match form {
@@ -210,14 +240,11 @@ impl<S: Storage> TrustServer<S> {
         };
         let file = file.map_err(failed)?.ok_or(ProtocolError::NotFound)?;
         let ages = self.inner.options.ages;
-        Ok(wire::metadata(
-            role,
-            &file,
-            form,
-            &call.headers,
-            ages,
-            clock::now(),
-        ))
+        let mut response = wire::metadata(role, &file, form, &call.headers, ages, clock::now());
+        if caller.name.is_some() {
+            wire::keep_private(&mut response);
+        }
+        Ok(response)
     }
 
     async fn current(&self, gun: &Gun, role: &Role) -> Result<Option<File>, StorageError> {
@@ -226,12 +253,9 @@ impl<S: Storage> TrustServer<S> {
         if !file.as_ref().is_some_and(|file| has_expired(role, file)) {
             return Ok(file);
         }
+        self.renew_for_reader(gun, role).await?;
         // What cannot be renewed is served as it is: whoever verifies says why it is not to be trusted, and whoever
         // publishes can repair it.
-        if let Err(error) = self.renew(gun).await {
-            warn!(%gun, %role, error = %chain(&error), "an expired file was not renewed");
-            return Ok(file);
-        }
         storage.current(gun, role).await
     }
 
@@ -241,15 +265,36 @@ impl<S: Storage> TrustServer<S> {
         call: &Call,
         caller: &Caller,
     ) -> Result<Response<Bytes>, ProtocolError> {
-        let _turn = self.turn(gun).await;
-        let now = clock::now();
-        if self.inner.storage.delete(gun, now).await.map_err(failed)? {
-            self.inner.metrics.trust_server_change("deleted");
-            self.inner
-                .audit
-                .write(&Entry::new(now, "delete", gun, caller, &call.peer));
-        }
+        let _turn = self.inner.turns.take(gun).await;
+        let (me, gun, caller, peer) = (self.clone(), gun.clone(), caller.clone(), call.peer.clone());
+        let deleted = self.to_its_end(async move {
+            let now = clock::now();
+            if me.inner.storage.delete(&gun, now).await? {
+                me.inner.metrics.trust_server_change("deleted");
+                me.inner
+                    .audit
+                    .write(&Entry::new(now, "delete", &gun, &caller, &peer));
+            }
+            Ok(())
+        });
+        deleted.await.map_err(ServiceError::internal)?;
         Ok(wire::empty())
+    }
+
+    /// Runs a change and what is written down of it to its end: a caller who hangs up at the right moment must not
+    /// have changed something that no audit log knows of (§8.6.10).
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, ServiceError>> + Send + 'static,
+    ) -> Result<T, ServiceError> {
+        let change = self.inner.changes.spawn(change.in_current_span());
+        change.await.map_err(|_| ServiceError::Panicked)?
+    }
+
+    /// Waits until what is being stored is stored and written down. To be called when no more calls come.
+    pub async fn settle(&self) {
+        self.inner.changes.close();
+        self.inner.changes.wait().await;
     }
 
     async fn changefeed(&self, gun: Option<&Gun>, page: Page) -> Result<Response<Bytes>, ProtocolError> {
@@ -283,13 +328,11 @@ impl<S: Storage> TrustServer<S> {
         }
     }
 
-    /// Waits until nobody else in this process changes the repository.
-    async fn turn(&self, gun: &Gun) -> Option<MutexGuard<'_, ()>> {
-        let mut hasher = DefaultHasher::new();
-        gun.hash(&mut hasher);
-        let turns = &self.inner.turns;
-        let place = usize::try_from(hasher.finish() % (TURNS as u64)).unwrap_or_default();
-        Some(turns.get(place)?.lock().await)
+    /// Waits for a place to decide about a whole repository. Taken before it is read, and kept until the work is done,
+    /// also when nobody waits for it any more.
+    async fn desk(&self) -> Result<OwnedSemaphorePermit, ServiceError> {
+        let desks = Arc::clone(&self.inner.desks);
+        desks.acquire_owned().await.map_err(|_| ServiceError::Panicked)
     }
 }
 
@@ -322,7 +365,14 @@ fn failed(error: StorageError) -> ProtocolError {
 }
 
 /// Runs what takes the processor for a while where it keeps nobody else from being answered.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ServiceError> {
+async fn aside<T: Send + 'static>(
+    desk: OwnedSemaphorePermit,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ServiceError> {
+    let work = move || {
+        let _kept = desk;
+        work()
+    };
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|_| ServiceError::Panicked)

@@ -43,6 +43,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 pub use rejection::Rejection;
+pub(crate) use server::ASTRAY;
 
 use self::rejection::Why;
 use self::server::{Desk, Hands};

@@ -45,7 +45,8 @@ impl Server {
         let (bound, addresses) = oneshot::channel();
         let run = countersign::serve::run_trust_server(
             config,
-            answer,
+            |_| async { Ok(()) },
+            move |call, ()| answer(call),
             ready.clone(),
             Arc::clone(&metrics),
             requests,

@@ -6,20 +6,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign::reference::Gun;
-use countersign::telemetry::Metrics;
+use countersign::telemetry::{Exposition, Metrics};
 use countersign::trustserver::access::{Access, Gatekeeper, Peer};
 use countersign::trustserver::audit::Audit;
 use countersign::trustserver::http::Call;
 use countersign::trustserver::seal::{OperatorKey, Sealer};
 use countersign::trustserver::service::{Options, TrustServer};
+use countersign::trustserver::storage::Storage as _;
 use countersign::trustserver::storage::sqlite::Sqlite;
 use countersign::tuf::edit::{Draft, SignedFile, Terms};
 use countersign::tuf::{Algorithm, KeyId, PrivateKey, PublicKey, Role, sha256};
-use http::header::{ETAG, IF_NONE_MATCH};
+use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use jiff::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 const GUN: &str = "registry.example.com/team/app";
 /// Text of 32 bytes in hex.
@@ -28,25 +30,51 @@ const SEALING_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191
 struct Scene {
     server: TrustServer<Sqlite>,
     folder: TempDir,
+    metrics: Arc<Metrics>,
+    /// Names in the caller's certificate.
+    names: Vec<String>,
 }
 
-async fn server(folder: &std::path::Path, access: Gatekeeper, options: Options) -> TrustServer<Sqlite> {
+async fn server(
+    folder: &std::path::Path,
+    access: Gatekeeper,
+    options: Options,
+    metrics: &Arc<Metrics>,
+) -> TrustServer<Sqlite> {
     let storage = Sqlite::open(folder).await.unwrap();
     let key = OperatorKey::of_text(SEALING_KEY).unwrap();
     let sealer = Sealer::open(&storage, &key).await.unwrap();
     let audit = Audit::to_file(&folder.join("audit.log")).unwrap();
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::clone(metrics);
     TrustServer::new(storage, sealer, Arc::new(access), audit, options, metrics)
 }
 
 impl Scene {
     async fn new(options: Options) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let access = Gatekeeper::fixed(Access::open_to_all());
+        Self::with(Gatekeeper::fixed(Access::open_to_all()), options).await
+    }
+
+    async fn with(access: Gatekeeper, options: Options) -> Self {
+        let (folder, metrics) = (tempfile::tempdir().unwrap(), Arc::new(Metrics::default()));
         Self {
-            server: server(folder.path(), access, options).await,
+            server: server(folder.path(), access, options, &metrics).await,
             folder,
+            metrics,
+            names: Vec::new(),
         }
+    }
+
+    /// A server to which these rules apply.
+    async fn ruled(rules: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.yaml");
+        std::fs::write(&path, rules).unwrap();
+        Self::with(Gatekeeper::open(path).unwrap(), Options::default()).await
+    }
+
+    fn counted(&self, line: &str) -> bool {
+        let text = self.metrics.encode(Exposition::Classic).unwrap();
+        text.lines().any(|found| found == line)
     }
 
     async fn call(&self, method: Method, path: &str, headers: HeaderMap, body: Bytes) -> Response<Bytes> {
@@ -57,10 +85,13 @@ impl Scene {
             body,
             peer: Peer {
                 address: "192.0.2.7:40000".parse().unwrap(),
-                names: Vec::new(),
+                names: self.names.clone(),
             },
         };
-        self.server.answer(call).await
+        match self.server.admit(&call).await {
+            Ok(admitted) => self.server.answer(call, admitted).await,
+            Err(refused) => refused,
+        }
     }
 
     async fn get(&self, file: &str) -> Response<Bytes> {
@@ -303,11 +334,21 @@ async fn what_the_server_was_told_outlives_it_keys_and_all() {
         scene.key(Method::GET, "timestamp").await,
         scene.found("timestamp.json").await,
     );
-    let Scene { server: old, folder } = scene;
+    let Scene {
+        server: old,
+        folder,
+        metrics,
+        names,
+    } = scene;
     drop(old);
     let access = Gatekeeper::fixed(Access::open_to_all());
-    let server = server(folder.path(), access, Options::default()).await;
-    let scene = Scene { server, folder };
+    let server = server(folder.path(), access, Options::default(), &metrics).await;
+    let scene = Scene {
+        server,
+        folder,
+        metrics,
+        names,
+    };
     assert_eq!(scene.found("timestamp.json").await, file);
     assert_eq!(scene.key(Method::GET, "timestamp").await.id(), key.id());
 }
@@ -374,19 +415,237 @@ async fn the_name_of_a_role_is_taken_as_it_is_sent() {
     );
 }
 
+/// Anybody may read, so anybody could have the whole repository verified as often as they like.
 #[tokio::test]
-async fn a_change_whose_caller_goes_away_is_stored_and_audited_or_neither() {
-    let (scene, owner) = (Scene::new(Options::default()).await, Owner::new());
-    let files = owner.initial(
-        &scene.key(Method::GET, "snapshot").await,
-        &scene.key(Method::GET, "timestamp").await,
-    );
-    {
-        let mut upload = std::pin::pin!(scene.upload(&files));
-        // Begun, and then dropped.
-        assert!(futures_util::poll!(&mut upload).is_pending());
+async fn who_reads_what_cannot_be_renewed_over_and_over_has_it_tried_once() {
+    let options = Options {
+        timestamp_life: Duration::ZERO,
+        ..Options::default()
+    };
+    let scene = Scene::new(options).await;
+    scene.publish(&Owner::new()).await;
+    let database = rusqlite::Connection::open(scene.folder.path().join("trust.sqlite")).unwrap();
+    let damage =
+        "UPDATE file SET bytes = CAST(replace(CAST(bytes AS TEXT), '1', '2') AS BLOB) WHERE role = 'targets'";
+    assert_eq!(database.execute(damage, []).unwrap(), 1);
+    let reads = (0..8).map(|_| scene.get("timestamp.json"));
+    for answer in futures_util::future::join_all(reads).await {
+        assert_eq!(answer.status(), StatusCode::OK, "it is served as it is");
     }
-    scene.server.finish().await;
-    assert_eq!(version(&scene.found("timestamp.json").await), 1);
-    assert_eq!(scene.audited().last().unwrap()["event"], "publish");
+    assert!(scene.counted("countersign_server_renewals_total{result=\"error\"} 1"));
+}
+
+/// §8.6.10: who hangs up at the right moment has changed something all the same.
+#[tokio::test]
+async fn a_publisher_who_hangs_up_is_in_the_audit_log_all_the_same() {
+    let mut published = 0;
+    for patience in 1..40 {
+        let (scene, owner) = (Scene::new(Options::default()).await, Owner::new());
+        let files = owner.initial(
+            &scene.key(Method::GET, "snapshot").await,
+            &scene.key(Method::GET, "timestamp").await,
+        );
+        let mut polls = 0;
+        let mut upload = Box::pin(scene.upload(&files));
+        let hung_up = std::future::poll_fn(|context| {
+            polls += 1;
+            match upload.as_mut().poll(context) {
+                std::task::Poll::Ready(_) => std::task::Poll::Ready(false),
+                std::task::Poll::Pending if polls == patience => std::task::Poll::Ready(true),
+                std::task::Poll::Pending => std::task::Poll::Pending,
+            }
+        })
+        .await;
+        drop(upload);
+        scene.server.settle().await;
+        let stored = scene.get("root.json").await.status() == StatusCode::OK;
+        let told = scene.audited().iter().any(|entry| entry["event"] == "publish");
+        assert_eq!(told, stored, "after {patience} polls");
+        published += u32::from(stored && hung_up);
+        if !hung_up {
+            break;
+        }
+    }
+    assert!(published > 0, "at some moment it is too late to stop it");
+}
+
+#[tokio::test]
+async fn a_shared_cache_keeps_nothing_that_a_certificate_opened() {
+    let rules = "clientCertificates: true\n\
+                 rules: [{who: ['certificate:alice'], repositories: ['**'], actions: [pull, push]}]\n";
+    let mut scene = Scene::ruled(rules).await;
+    scene.names = vec!["alice".to_owned()];
+    assert_eq!(scene.publish(&Owner::new()).await, StatusCode::OK);
+    let answer = scene.get("targets.json").await;
+    let told = answer.headers()[CACHE_CONTROL].to_str().unwrap();
+    assert!(
+        told.starts_with("private, ") && !told.contains("s-maxage"),
+        "{told}"
+    );
+    scene.names.clear();
+    assert_eq!(scene.get("targets.json").await.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn an_update_too_many_is_refused_by_its_head_alone() {
+    let scene = Scene::ruled("anonymous: [pull, push]\nlimits: {publishesPerMinute: 2}\n").await;
+    let head = Call {
+        method: Method::POST,
+        uri: format!("/v2/{GUN}/_trust/tuf/").parse().unwrap(),
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+        peer: Peer {
+            address: "192.0.2.7:40000".parse().unwrap(),
+            names: Vec::new(),
+        },
+    };
+    for _ in 0..2 {
+        assert!(scene.server.admit(&head).await.is_ok());
+    }
+    let refused = scene.server.admit(&head).await.unwrap_err();
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+}
+
+/// Every way in which a path can be written leads to the same question, or nowhere.
+#[tokio::test]
+async fn no_spelling_of_a_path_opens_a_private_repository() {
+    let rules = "clientCertificates: true\n\
+                 rules: [{who: ['certificate:alice'], repositories: ['registry.example.com/team/'], actions: [pull, push]},\n\
+                 {who: ['certificate:mallory'], repositories: ['registry.example.com/open/'], actions: ['*']}]\n";
+    let mut scene = Scene::ruled(rules).await;
+    scene.names = vec!["alice".to_owned()];
+    assert_eq!(scene.publish(&Owner::new()).await, StatusCode::OK);
+    let targets = hex::encode(sha256(&scene.found("targets.json").await));
+    scene.names = vec!["mallory".to_owned(), "registry.example.com/team/".to_owned()];
+    for (method, path) in [
+        ("GET", format!("{GUN}/_trust/tuf/targets.json")),
+        ("HEAD", format!("{GUN}/_trust/tuf/targets.json")),
+        ("GET", format!("{GUN}/_trust/tuf/targets.{targets}.json")),
+        ("GET", format!("{GUN}/_trust/tuf/1.targets.json")),
+        ("GET", format!("{GUN}/_trust/changefeed?records=1")),
+        ("GET", "_trust/changefeed?records=1".to_owned()),
+        ("GET", format!("{GUN}/_trust/tuf/timestamp.key")),
+        ("POST", format!("{GUN}/_trust/tuf/timestamp.key")),
+        ("POST", format!("{GUN}/_trust/tuf/")),
+        ("DELETE", format!("{GUN}/_trust/tuf/")),
+        (
+            "GET",
+            "registry.example.com%2Fteam%2Fapp/_trust/tuf/targets.json".to_owned(),
+        ),
+        (
+            "GET",
+            "registry.example.com/%74eam/app/_trust/tuf/targets.json".to_owned(),
+        ),
+        (
+            "GET",
+            "registry.example.com/open/../team/app/_trust/tuf/targets.json".to_owned(),
+        ),
+        (
+            "GET",
+            "registry.example.com/open/%2e%2e/team/app/_trust/tuf/targets.json".to_owned(),
+        ),
+        (
+            "GET",
+            "registry.example.com//team/app/_trust/tuf/targets.json".to_owned(),
+        ),
+        (
+            "GET",
+            "registry.example.com/Team/app/_trust/tuf/targets.json".to_owned(),
+        ),
+        (
+            "GET",
+            "REGISTRY.example.com/team/app/_trust/tuf/targets.json".to_owned(),
+        ),
+        (
+            "GET",
+            format!("registry.example.com/open/x/_trust/tuf/targets.{targets}.json"),
+        ),
+    ] {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let answer = scene
+            .call(
+                method.clone(),
+                &format!("/v2/{path}"),
+                HeaderMap::new(),
+                Bytes::new(),
+            )
+            .await;
+        let status = answer.status().as_u16();
+        assert!([301, 401, 404].contains(&status), "{method} {path}: {status}");
+        assert!(!answer.headers().contains_key(ETAG), "{method} {path}");
+    }
+    scene.names = vec!["alice".to_owned()];
+    assert_eq!(
+        version(&scene.found("timestamp.json").await),
+        1,
+        "nothing was changed"
+    );
+}
+
+#[tokio::test]
+async fn whoever_may_publish_may_neither_delete_nor_rotate() {
+    let scene = Scene::ruled("anonymous: [pull, push]\n").await;
+    assert_eq!(scene.publish(&Owner::new()).await, StatusCode::OK);
+    assert_eq!(scene.delete().await, StatusCode::UNAUTHORIZED);
+    let path = format!("/v2/{GUN}/_trust/tuf/timestamp.key");
+    let rotated = scene
+        .call(Method::POST, &path, HeaderMap::new(), Bytes::new())
+        .await;
+    assert_eq!(rotated.status(), StatusCode::UNAUTHORIZED);
+    let feed = "/v2/_trust/changefeed?records=1";
+    let feed = scene
+        .call(Method::GET, feed, HeaderMap::new(), Bytes::new())
+        .await;
+    assert_eq!(
+        feed.status(),
+        StatusCode::UNAUTHORIZED,
+        "what happens elsewhere is not theirs to know"
+    );
+}
+
+#[tokio::test]
+async fn keys_cannot_be_made_by_the_thousand() {
+    let scene = Scene::ruled("anonymous: [pull, push]\nlimits: {keysPerMinute: 1}\n").await;
+    let mut made = 0;
+    for i in 0..10 {
+        let path = format!("/v2/registry.example.com/x{i}/_trust/tuf/timestamp.key");
+        let answer = scene
+            .call(Method::GET, &path, HeaderMap::new(), Bytes::new())
+            .await;
+        made += u32::from(answer.status() == StatusCode::OK);
+    }
+    assert_eq!((made, scene.audited().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn repositories_outside_of_the_hosted_names_are_not_there() {
+    let scene = Scene::ruled("anonymous: ['*']\ngunPrefixes: ['registry.example.com/other/']\n").await;
+    assert_eq!(scene.get("root.json").await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(scene.get("timestamp.key").await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(scene.delete().await, StatusCode::NOT_FOUND);
+    let refused = scene.upload(&[]).await;
+    assert_eq!(code(&refused), "INVALID_GUN");
+    assert!(scene.audited().is_empty());
+}
+
+/// What is due is looked at the most urgent first, so many at a time: what is never done must not keep a place.
+#[tokio::test]
+async fn repositories_that_are_noted_as_due_and_are_not_do_not_keep_others_from_being_renewed() {
+    let scene = Scene::new(Options::default()).await;
+    scene.publish(&Owner::new()).await;
+    let (gun, now): (Gun, _) = (GUN.parse().unwrap(), countersign::clock::now());
+    let storage = Sqlite::open(scene.folder.path()).await.unwrap();
+    storage.postpone(&gun, now).await.unwrap();
+    let ending = CancellationToken::new();
+    let done = async {
+        while !storage.due(now, 64).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        ending.cancel();
+    };
+    let kept = scene.server.clone().keep(|_| (), ending.clone());
+    tokio::time::timeout(Duration::from_secs(30), futures_util::future::join(kept, done))
+        .await
+        .unwrap();
+    assert_eq!(version(&scene.found("timestamp.json").await), 1, "it was not due");
 }

@@ -99,11 +99,14 @@ impl DatabaseFlags {
         Ok(String::from(url).into())
     }
 
-    /// What keys are sealed with. A folder that nobody else can write to is where one may be made.
-    pub(super) fn operator_key(&self) -> anyhow::Result<OperatorKey> {
+    /// What keys are sealed with. For a folder of our own one may be made, but not where keys were sealed before: a new
+    /// one would open none of them, and be taken for the one that is lost.
+    pub(super) fn operator_key(&self, sealed_before: bool) -> anyhow::Result<OperatorKey> {
         let variable = std::env::var(SEALING_KEY).ok().map(SecretString::from);
         match (&self.sealing_key_file, &self.sealing_command, variable) {
-            (Some(file), None, None) if self.data.is_some() => Ok(OperatorKey::of_file_or_new(file)?),
+            (Some(file), None, None) if self.data.is_some() && !sealed_before => {
+                Ok(OperatorKey::of_file_or_new(file)?)
+            }
             (Some(file), None, None) => Ok(OperatorKey::of_file(file)?),
             (None, Some(program), None) => Ok(OperatorKey::program(program.clone())),
             (None, None, Some(key)) => Ok(OperatorKey::of_text(key.expose_secret())?),
@@ -119,3 +122,26 @@ impl DatabaseFlags {
 
 /// The key itself, which no flag may hold.
 const SEALING_KEY: &str = "COUNTERSIGN_SEALING_KEY";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealing_key_that_is_lost_is_not_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sealing.key");
+        let flags = DatabaseFlags {
+            data: Some(folder.path().to_owned()),
+            database: None,
+            database_password_file: None,
+            database_ca: None,
+            sealing_key_file: Some(file.clone()),
+            sealing_command: None,
+        };
+        assert!(flags.operator_key(true).is_err());
+        assert!(!file.exists(), "whoever looks for the key would find another one");
+        assert!(flags.operator_key(false).is_ok());
+        assert!(file.exists());
+    }
+}

@@ -228,3 +228,36 @@ fn a_client_without_alpn_speaks_http_1() {
         assert_eq!(Protocol::agreed(alpn), want);
     }
 }
+
+/// Weak pings and a window of a byte now and then keep a connection busy for ever; what it holds must come back.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_not_read_in_its_time_ends_its_connection() {
+    for read in [false, true] {
+        let port = Port::new();
+        let (mut client, server) = tokio::io::duplex(1_024);
+        let (shared, sent) = (port.shared.clone(), CancellationToken::new());
+        let waiting = Waiting {
+            sent: sent.clone(),
+            limit: Duration::from_secs(40),
+        };
+        port.shared.tasks.spawn(async move {
+            let service = move |_request| {
+                let waiting = waiting.clone();
+                async move {
+                    let mut response = reply::json(b"{}".to_vec());
+                    response.extensions_mut().insert(waiting);
+                    response
+                }
+            };
+            serve(server, Protocol::Http1, false, service, &shared).await;
+        });
+        ask(&mut client).await;
+        if read {
+            sent.cancel();
+        }
+        pass(39).await;
+        assert!(!is_closed(&mut client).await, "{read}");
+        pass(2).await;
+        assert_eq!(is_closed(&mut client).await, !read, "{read}");
+    }
+}

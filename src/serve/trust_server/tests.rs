@@ -14,12 +14,14 @@ use crate::serve::lifecycle::Stage;
 use crate::serve::ready::Ready;
 use crate::telemetry::{Exposition, Metrics};
 
+/// Lets everybody in.
+type Door = fn(Call) -> std::future::Ready<Result<(), Response<Bytes>>>;
 /// Nobody's answer is ready before the handler's future is; tests choose what it does.
 type Work = Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
-type Handler = Box<dyn Fn(Call) -> Work + Send + Sync>;
+type Handler = Box<dyn Fn(Call, ()) -> Work + Send + Sync>;
 
 struct Port {
-    server: TrustServer<Handler>,
+    server: TrustServer<Door, Handler>,
     ready: Ready,
     stage: watch::Sender<Stage>,
     metrics: Arc<Metrics>,
@@ -31,9 +33,10 @@ impl Port {
         ready.database(true);
         let stage = watch::Sender::new(Stage::Serving);
         let gate = Gate::new(limits, ready.clone(), stage.subscribe(), Arc::clone(&metrics));
-        let handler: Handler = Box::new(handler);
+        let handler: Handler = Box::new(move |call, ()| handler(call));
+        let door: Door = |_| std::future::ready(Ok(()));
         Self {
-            server: TrustServer::new(handler, gate),
+            server: TrustServer::new(door, handler, gate),
             ready,
             stage,
             metrics,
@@ -289,4 +292,72 @@ async fn a_handler_that_hangs_is_given_up() {
     let began = Instant::now();
     let response = port.ask(asking("GET", READ, "")).await;
     assert_eq!((response.status().as_u16(), began.elapsed().as_secs()), (504, 30));
+}
+
+#[tokio::test]
+async fn bodies_of_those_who_may_not_send_any_take_no_memory() {
+    let limits = Limits {
+        bodies: 0,
+        ..Limits::default()
+    };
+    let (ready, metrics) = (Ready::of_database(), Arc::new(Metrics::default()));
+    ready.database(true);
+    let stage = watch::Sender::new(Stage::Serving);
+    let gate = Gate::new(limits, ready, stage.subscribe(), metrics);
+    let admit = |head: Call| async move {
+        assert_eq!(head.body.len(), 0, "it is not read yet");
+        let mut refusal = Response::new(Bytes::new());
+        *refusal.status_mut() = StatusCode::UNAUTHORIZED;
+        head.headers
+            .contains_key(AUTHORIZATION)
+            .then_some(())
+            .ok_or(refusal)
+    };
+    let answer = |call: Call, ()| async move { Response::new(call.body) };
+    let server = TrustServer::new(admit, answer, gate);
+    let peer = Peer {
+        address: SocketAddr::from(([127, 0, 0, 1], 1)),
+        names: Vec::new(),
+    };
+    let mut request = asking("POST", UPDATE, vec![b' '; 5_000]);
+    let refused = server.respond(request.clone(), &peer).await;
+    assert_eq!(refused.status(), 401, "not 503 for want of memory");
+    let secret = HeaderValue::from_static("Bearer known");
+    request.headers_mut().insert(AUTHORIZATION, secret);
+    assert_eq!(server.respond(request, &peer).await.status(), 503);
+}
+
+#[tokio::test]
+async fn slow_readers_of_large_answers_use_up_no_more_memory_than_there_is() {
+    const LARGE: usize = 100 << 10;
+    let limits = Limits {
+        answers: 200 << 10,
+        ..Limits::default()
+    };
+    let port = Port::new(limits, |call| {
+        let size = if call.uri.path() == READ { LARGE } else { 2_000 };
+        Box::pin(async move { Response::new(vec![b'x'; size].into()) })
+    });
+    let small = "/v2/reg.example/app/_trust/tuf/timestamp.json";
+    let first = port.ask(asking("GET", READ, "")).await;
+    let refused = port.ask(asking("GET", READ, "")).await;
+    assert_eq!((first.status().as_u16(), refused.status().as_u16()), (200, 503));
+    assert_eq!(refused.headers()[RETRY_AFTER], "1");
+    assert_eq!(
+        port.ask(asking("GET", small, "")).await.status(),
+        200,
+        "small ones have room"
+    );
+    assert_eq!(
+        port.ask(asking("HEAD", READ, "")).await.status(),
+        200,
+        "nothing to hold"
+    );
+    assert_eq!(text(first).await.len(), LARGE);
+    assert_eq!(
+        port.ask(asking("GET", READ, "")).await.status(),
+        200,
+        "it is given back"
+    );
+    assert!(port.counted("countersign_requests_shed_total{reason=\"memory\"} 1"));
 }

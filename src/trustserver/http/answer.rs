@@ -48,8 +48,8 @@ impl CacheAges {
 /// gets it sees the repository as it was `current` seconds ago, whole. The default of 300 s is far below the third of
 /// its life that a timestamp has left when it is renewed.
 ///
-/// What a caller had to log in for is `private`: a cache that others share must not give it to them. The reference
-/// says `public` to everybody.
+/// What a caller logged in for is `private`: a cache that others share must not give it to them. The reference says
+/// `public` to everybody. Of callers who are known otherwise, [`keep_private`] says so.
 pub fn metadata(
     role: &Role,
     file: &File,
@@ -82,6 +82,25 @@ pub fn metadata(
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
     response
+}
+
+/// Lets no cache that others share keep an answer: it is for a caller who is known, be it by a certificate, which no
+/// header shows.
+pub fn keep_private(response: &mut Response<Bytes>) {
+    let told = response
+        .headers()
+        .get(CACHE_CONTROL)
+        .and_then(|told| told.to_str().ok());
+    let Some(public) = told.and_then(|told| told.strip_prefix("public, ")) else {
+        return;
+    };
+    let directives = public
+        .split(", ")
+        .filter(|directive| !directive.starts_with("s-maxage="));
+    let text = format!("private, {}", directives.collect::<Vec<_>>().join(", "));
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        response.headers_mut().insert(CACHE_CONTROL, value);
+    }
 }
 
 /// `{}`: here is a trust server.

@@ -1,5 +1,6 @@
 //! The keys that the server holds for each repository (notary-v1 §2.5, §8.5).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use super::super::storage::Storage;
 use super::{ServiceError, TrustServer};
 use crate::clock;
 use crate::reference::Gun;
-use crate::tuf::hosted::{self, HeldKeys};
+use crate::tuf::hosted::{self, HeldKeys, Holding};
 use crate::tuf::{PrivateKey, Role};
 
 impl<S: Storage> TrustServer<S> {
@@ -37,7 +38,7 @@ impl<S: Storage> TrustServer<S> {
         call: &Call,
         caller: &Caller,
     ) -> Result<Response<Bytes>, ProtocolError> {
-        let _turn = self.turn(gun).await;
+        let _turn = self.inner.turns.take(gun).await;
         if !rotate && let Some(listed) = self.listed(gun, role).await.map_err(ServiceError::internal)? {
             return Ok(wire::key(listed.public()));
         }
@@ -51,7 +52,12 @@ impl<S: Storage> TrustServer<S> {
 
     /// The first key of the role in the current root that is held here.
     async fn listed(&self, gun: &Gun, role: &Role) -> Result<Option<Arc<PrivateKey>>, ServiceError> {
-        let (_, holding) = self.holding(gun).await?;
+        // Root alone: whoever asks for keys over and over should not have all of a repository read each time.
+        let root = self.inner.storage.current(gun, &Role::Root).await?;
+        let holding = Holding {
+            files: root.map(|root| (Role::Root, root.bytes)).into_iter().collect(),
+            used: BTreeMap::new(),
+        };
         let Some(listed) = hosted::listed_keys(&holding, role) else {
             return Ok(None);
         };
@@ -71,13 +77,16 @@ impl<S: Storage> TrustServer<S> {
         let fresh = PrivateKey::generate(self.inner.options.algorithm)?;
         let sealed = self.inner.sealer.seal(gun, role, &fresh, now)?;
         let id = sealed.id;
-        let kept = self.inner.storage.keep_key(gun, sealed).await?;
-        if kept.id == id {
-            self.inner.metrics.trust_server_change("key_made");
-            self.inner
-                .audit
-                .write(&Entry::new(now, "key", gun, caller, &call.peer).with_key(&id));
-        }
-        Ok(self.inner.sealer.unseal(gun, &kept)?)
+        let (me, name, caller, peer) = (self.clone(), gun.clone(), caller.clone(), call.peer.clone());
+        let kept = self.to_its_end(async move {
+            let kept = me.inner.storage.keep_key(&name, sealed).await?;
+            if kept.id == id {
+                me.inner.metrics.trust_server_change("key_made");
+                let entry = Entry::new(now, "key", &name, &caller, &peer).with_key(&id);
+                me.inner.audit.write(&entry);
+            }
+            Ok(kept)
+        });
+        Ok(self.inner.sealer.unseal(gun, &kept.await?)?)
     }
 }

@@ -8,7 +8,7 @@ use http::Response;
 use jiff::Timestamp;
 use tracing::info;
 
-use super::super::access::{Caller, Charge};
+use super::super::access::Caller;
 use super::super::audit::Entry;
 use super::super::http::{self as wire, Call, ProtocolError};
 use super::super::storage::{Change, Committed, File, Storage, StorageError};
@@ -26,7 +26,6 @@ impl<S: Storage> TrustServer<S> {
         call: &Call,
         caller: &Caller,
     ) -> Result<Response<Bytes>, ProtocolError> {
-        self.charge(caller, call, Charge::Publish, gun)?;
         let upload = wire::upload(call, &self.inner.options.limits).await?;
         let outcome = self.publish(gun, upload, call, caller).await;
         let result = match &outcome {
@@ -53,19 +52,30 @@ impl<S: Storage> TrustServer<S> {
         call: &Call,
         caller: &Caller,
     ) -> Result<(), ServiceError> {
-        let _turn = self.turn(gun).await;
+        let _turn = self.inner.turns.take(gun).await;
         let upload = Arc::new(upload);
         for _ in 0..ATTEMPTS {
+            let desk = self.desk().await?;
             let (generation, holding) = self.holding(gun).await?;
             let keys = self.held(gun).await?;
             let now = clock::now();
             let (terms, limits) = (self.terms(now), self.inner.options.limits);
             let (name, files) = (gun.clone(), Arc::clone(&upload));
-            let accepted =
-                aside(move || hosted::accept(&name, &holding, &files, &keys, &terms, &limits)).await??;
-            if self.store(gun, generation, &accepted, now).await? == Committed::Stored {
-                let entry = Entry::new(now, "publish", gun, caller, &call.peer).with_files(&accepted.files);
-                self.inner.audit.write(&entry);
+            let accepted = aside(desk, move || {
+                hosted::accept(&name, &holding, &files, &keys, &terms, &limits)
+            })
+            .await??;
+            let (me, gun) = (self.clone(), gun.clone());
+            let (caller, peer) = (caller.clone(), call.peer.clone());
+            let stored = self.to_its_end(async move {
+                let committed = me.store(&gun, generation, &accepted, now).await?;
+                if committed == Committed::Stored {
+                    let entry = Entry::new(now, "publish", &gun, &caller, &peer).with_files(&accepted.files);
+                    me.inner.audit.write(&entry);
+                }
+                Ok(committed)
+            });
+            if stored.await? == Committed::Stored {
                 return Ok(());
             }
         }
@@ -95,6 +105,8 @@ impl<S: Storage> TrustServer<S> {
             keys_used: accepted.keys_used.clone(),
             at: now,
         };
-        self.inner.storage.commit(gun, generation, change).await
+        let committed = self.inner.storage.commit(gun, generation, change).await?;
+        self.inner.hopeless.invalidate(gun);
+        Ok(committed)
     }
 }

@@ -10,8 +10,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::super::storage::{Committed, Storage};
-use super::{ATTEMPTS, ServiceError, TrustServer, aside};
+use super::super::storage::{Committed, Storage, StorageError};
+use super::{ATTEMPTS, ServiceError, TrustServer, aside, has_expired};
 use crate::clock;
 use crate::reference::Gun;
 use crate::telemetry::{Metrics, chain};
@@ -83,16 +83,43 @@ impl<S: Storage> TrustServer<S> {
     }
 
     async fn renew_due(&self, gun: &Gun) {
-        let Err(error) = self.renew(gun).await else { return };
-        error!(%gun, error = %chain(&error), "timestamp and snapshot were not renewed");
-        let until = clock::now().checked_add(PAUSE).unwrap_or(Timestamp::MAX);
+        let turn = self.inner.turns.take(gun).await;
+        let renewed = self.renew(gun).await;
+        drop(turn);
+        let pause = match renewed {
+            Ok(true) => return,
+            // It was noted as due by another clock, or for another life. Left as it is it would be looked at over and
+            // over, before all that come to be due later.
+            Ok(false) => PAUSE.min(self.inner.options.timestamp_life / 6),
+            Err(error) => {
+                error!(%gun, error = %chain(&error), "timestamp and snapshot were not renewed");
+                PAUSE
+            }
+        };
+        let until = clock::now().checked_add(pause).unwrap_or(Timestamp::MAX);
         if let Err(error) = self.inner.storage.postpone(gun, until).await {
             error!(%gun, error = %chain(&error), "the next attempt was not put off");
         }
     }
 
-    /// Signs timestamp and snapshot again if they are due.
-    pub(super) async fn renew(&self, gun: &Gun) -> Result<(), ServiceError> {
+    /// Signs again what has expired, for somebody who asks for it. Of many who ask at once one has it done.
+    pub(super) async fn renew_for_reader(&self, gun: &Gun, role: &Role) -> Result<(), StorageError> {
+        let _turn = self.inner.turns.take(gun).await;
+        let file = self.inner.storage.current(gun, role).await?;
+        let expired = file.as_ref().is_some_and(|file| has_expired(role, file));
+        if !expired || self.inner.hopeless.contains_key(gun) {
+            return Ok(());
+        }
+        if let Err(error) = self.renew(gun).await {
+            warn!(%gun, %role, error = %chain(&error), "an expired file was not renewed");
+            self.inner.hopeless.insert(gun.clone(), ());
+        }
+        Ok(())
+    }
+
+    /// Signs timestamp and snapshot again if they are due; whether they were. Whose turn it is is for the caller to see
+    /// to.
+    async fn renew(&self, gun: &Gun) -> Result<bool, ServiceError> {
         let outcome = self.try_renew(gun).await;
         self.inner
             .metrics
@@ -100,15 +127,18 @@ impl<S: Storage> TrustServer<S> {
         outcome
     }
 
-    async fn try_renew(&self, gun: &Gun) -> Result<(), ServiceError> {
-        let _turn = self.turn(gun).await;
+    async fn try_renew(&self, gun: &Gun) -> Result<bool, ServiceError> {
         for _ in 0..ATTEMPTS {
+            let desk = self.desk().await?;
             let (generation, holding) = self.holding(gun).await?;
             let keys = self.held(gun).await?;
             let now = clock::now();
             let (terms, limits, name) = (self.terms(now), self.inner.options.limits, gun.clone());
-            let renewed = aside(move || hosted::renew(&name, &holding, &keys, &terms, &limits)).await??;
-            let Some(renewed) = renewed else { return Ok(()) };
+            let renewed = aside(desk, move || {
+                hosted::renew(&name, &holding, &keys, &terms, &limits)
+            })
+            .await??;
+            let Some(renewed) = renewed else { return Ok(false) };
             if self.store(gun, generation, &renewed, now).await? == Committed::Stored {
                 let versions: Vec<_> = renewed
                     .files
@@ -116,7 +146,7 @@ impl<S: Storage> TrustServer<S> {
                     .map(|file| format!("{} {}", file.role, file.version))
                     .collect();
                 info!(%gun, files = versions.join(", "), "signed again");
-                return Ok(());
+                return Ok(true);
             }
         }
         Err(ServiceError::Crowded)
@@ -142,7 +172,9 @@ impl<S: Storage> TrustServer<S> {
         loop {
             let page = self.inner.storage.repositories(last.as_ref(), PAGE).await?;
             for gun in &page {
-                sums.add(gun, self.examine(gun).await?);
+                let examined = self.examine(gun).await?;
+                self.recall(gun, examined.as_ref().ok()).await?;
+                sums.add(gun, examined);
             }
             match page.into_iter().last() {
                 Some(gun) => last = Some(gun),
@@ -151,10 +183,27 @@ impl<S: Storage> TrustServer<S> {
         }
     }
 
+    /// Has a timestamp looked at that is good for longer than we make them: the time at which it would be due was
+    /// computed when it was made, by a clock that was ahead perhaps.
+    async fn recall(&self, gun: &Gun, examined: Option<&Examined>) -> Result<(), StorageError> {
+        let now = clock::now();
+        let longest = now.checked_add(self.inner.options.timestamp_life.saturating_add(hosted::ASTRAY));
+        let expires = examined.and_then(|examined| examined.expires.get(&Role::Timestamp));
+        if expires.is_some_and(|expires| longest.is_ok_and(|longest| *expires > longest)) {
+            warn!(%gun, "a timestamp is good for longer than this server makes them, and is signed again");
+            self.inner.storage.postpone(gun, now).await?;
+        }
+        Ok(())
+    }
+
     async fn examine(&self, gun: &Gun) -> Result<Result<Examined, Rejection>, ServiceError> {
+        let desk = self.desk().await?;
         let (_, holding) = self.holding(gun).await?;
         let (name, limits) = (gun.clone(), self.inner.options.limits);
-        aside(move || hosted::examine(&name, &holding, clock::now(), &limits)).await
+        aside(desk, move || {
+            hosted::examine(&name, &holding, clock::now(), &limits)
+        })
+        .await
     }
 }
 

@@ -274,3 +274,19 @@ proptest! {
         let _any = metadata(&Role::Timestamp, &file, Form::Current, &headers, ages, NOW);
     }
 }
+
+#[test]
+fn a_shared_cache_may_not_keep_what_a_certificate_opened() {
+    for (form, want) in [
+        (Form::Current, "private, max-age=300, must-revalidate"),
+        (Form::Version(3), "private, max-age=2592000"),
+    ] {
+        let mut response = get(&Role::Root, &file("{}"), form, CacheAges::default());
+        keep_private(&mut response);
+        assert_eq!(response.headers()[CACHE_CONTROL], want);
+    }
+    let never = CacheAges { current: 0, fixed: 0 };
+    let mut response = get(&Role::Root, &file("{}"), Form::Current, never);
+    keep_private(&mut response);
+    assert_eq!(response.headers()[CACHE_CONTROL], "max-age=0, no-cache, no-store");
+}

@@ -87,12 +87,34 @@ fn versions_end_before_readers_round_them() {
 }
 
 #[test]
-fn a_longer_life_is_given_at_once_and_a_shorter_one_in_time() {
+fn another_life_is_given_at_once() {
     let scene = Scene::docker();
     let mut terms = scene.terms();
     let renewed = |terms| renew(&scene.gun, &scene.holding, &scene.held, &terms, &scene.limits).unwrap();
     terms.timestamp = DAY * 14;
     assert!(renewed(terms).is_some());
     terms.timestamp = DAY;
-    assert_eq!(renewed(terms), None, "a third of the new life is left");
+    assert!(
+        renewed(terms).is_some(),
+        "nobody may serve the longer one to its end"
+    );
+    terms.timestamp = TIMESTAMP;
+    assert_eq!(renewed(terms), None);
+}
+
+/// T4, T44: whoever keeps it from being replaced could serve it for as long as the clock was wrong.
+#[test]
+fn a_timestamp_that_was_made_while_the_clock_was_ahead_is_made_anew() {
+    let mut scene = Scene::docker();
+    let present = scene.now;
+    scene.now += DAY * 300;
+    let accepted = scene.renewed().unwrap().unwrap();
+    scene.store(&accepted);
+    scene.now = present;
+    let accepted = scene.renewed().unwrap().unwrap();
+    let roles: Vec<_> = accepted.files.iter().map(|file| file.role.clone()).collect();
+    assert_eq!(roles, [Role::Timestamp]);
+    assert_eq!(accepted.renew_at, Some(present + TIMESTAMP * 2 / 3));
+    scene.store(&accepted);
+    assert_eq!(scene.renewed(), Ok(None), "once");
 }
