@@ -14,7 +14,7 @@ mod upload;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 
-pub use self::answer::{CacheAges, changefeed, empty, expires, headers_only, key, metadata, version};
+pub use self::answer::{CacheAges, changefeed, empty, expires, headers_only, health, key, metadata, version};
 pub use self::error::{InvalidUpdate, ProtocolError};
 pub use self::route::{Form, Route};
 pub use self::upload::upload;

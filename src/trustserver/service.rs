@@ -119,9 +119,13 @@ impl<S: Storage> TrustServer<S> {
 
     async fn respond(&self, call: &Call) -> Result<Response<Bytes>, ProtocolError> {
         let route = Route::parse(&call.method, &call.uri)?;
-        let caller = self.admit(call, &route).await?;
+        let Some(need) = needed(&route) else {
+            return Ok(wire::health());
+        };
+        let caller = self.admit(call, need).await?;
         self.hosts(&route)?;
         match route {
+            Route::Health => Ok(wire::health()),
             Route::Version => Ok(wire::version()),
             Route::Update(gun) => self.update(&gun, call, &caller).await,
             Route::Read { gun, role, form } => self.read(&gun, &role, form, call).await,
@@ -131,8 +135,7 @@ impl<S: Storage> TrustServer<S> {
         }
     }
 
-    async fn admit(&self, call: &Call, route: &Route) -> Result<Caller, ProtocolError> {
-        let need = needed(route);
+    async fn admit(&self, call: &Call, need: Need) -> Result<Caller, ProtocolError> {
         let access = self.inner.gatekeeper.current();
         let admitted = access.admit(&call.peer, &call.headers, &need, clock::now()).await;
         admitted.map_err(|refusal| self.refused(refusal, need, call))
@@ -168,7 +171,7 @@ impl<S: Storage> TrustServer<S> {
     /// Whether repositories of that name are kept here at all (§2.9).
     fn hosts(&self, route: &Route) -> Result<(), ProtocolError> {
         let (gun, outside) = match route {
-            Route::Version | Route::Changefeed { gun: None, .. } => return Ok(()),
+            Route::Health | Route::Version | Route::Changefeed { gun: None, .. } => return Ok(()),
             Route::Update(gun) => (gun, ProtocolError::InvalidGun),
             Route::Read { gun, .. }
             | Route::Key { gun, .. }
@@ -281,9 +284,10 @@ impl<S: Storage> TrustServer<S> {
     }
 }
 
-/// What a call must be permitted (§2.1).
-fn needed(route: &Route) -> Need {
-    match route {
+/// What a call must be permitted; `None` if it is for everybody (§2.1).
+fn needed(route: &Route) -> Option<Need> {
+    Some(match route {
+        Route::Health => return None,
         Route::Version => Need::Known,
         Route::Update(gun)
         | Route::Key {
@@ -295,7 +299,7 @@ fn needed(route: &Route) -> Need {
         }
         | Route::Delete(gun) => Need::Admin(gun.clone()),
         Route::Changefeed { gun: None, .. } => Need::Catalog,
-    }
+    })
 }
 
 /// Of files that the server signs; the others are their publishers' affair.

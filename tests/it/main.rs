@@ -41,6 +41,7 @@ mod publish;
 mod pull_secrets;
 mod reference_data;
 mod serve;
+mod server_cli;
 mod storage;
 mod threats;
 mod tls;

@@ -377,3 +377,29 @@ async fn the_name_of_a_role_is_taken_as_it_is_sent() {
         "{body}"
     );
 }
+
+/// §2.1: what watches an old server watches this one, and knows no password.
+#[tokio::test]
+async fn everybody_may_ask_whether_the_server_is_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("access.yaml");
+    let hash = hex::encode(sha256(b"a token that somebody has"));
+    std::fs::write(&rules, format!("tokens:\n- {{name: ci, sha256: {hash}}}\n")).unwrap();
+    let access = Gatekeeper::open(rules).unwrap();
+    let scene = Scene {
+        server: server(folder.path(), access, Options::default()).await,
+        folder,
+    };
+    for (path, status) in [
+        ("/_notary_server/health", StatusCode::OK),
+        ("/v2/", StatusCode::UNAUTHORIZED),
+    ] {
+        let response = scene
+            .call(Method::GET, path, HeaderMap::new(), Bytes::new())
+            .await;
+        assert_eq!(response.status(), status, "{path}");
+        if status == StatusCode::OK {
+            assert_eq!(response.body(), "{}");
+        }
+    }
+}

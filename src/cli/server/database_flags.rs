@@ -101,9 +101,21 @@ impl DatabaseFlags {
 
     /// What keys are sealed with. A folder that nobody else can write to is where one may be made.
     pub(super) fn operator_key(&self) -> anyhow::Result<OperatorKey> {
-        let variable = std::env::var(SEALING_KEY).ok().map(SecretString::from);
-        match (&self.sealing_key_file, &self.sealing_command, variable) {
-            (Some(file), None, None) if self.data.is_some() => Ok(OperatorKey::of_file_or_new(file)?),
+        match &self.sealing_key_file {
+            Some(file) if self.data.is_some() && self.names_one_key() => {
+                Ok(OperatorKey::of_file_or_new(file)?)
+            }
+            _ => self.present_operator_key(),
+        }
+    }
+
+    /// The same, but none is made: there is something already that is sealed with it.
+    pub(super) fn present_operator_key(&self) -> anyhow::Result<OperatorKey> {
+        match (
+            &self.sealing_key_file,
+            &self.sealing_command,
+            variable(SEALING_KEY),
+        ) {
             (Some(file), None, None) => Ok(OperatorKey::of_file(file)?),
             (None, Some(program), None) => Ok(OperatorKey::program(program.clone())),
             (None, None, Some(key)) => Ok(OperatorKey::of_text(key.expose_secret())?),
@@ -115,6 +127,14 @@ impl DatabaseFlags {
             ),
         }
     }
+
+    fn names_one_key(&self) -> bool {
+        self.sealing_command.is_none() && variable(SEALING_KEY).is_none()
+    }
+}
+
+fn variable(name: &str) -> Option<SecretString> {
+    std::env::var(name).ok().map(SecretString::from)
 }
 
 /// The key itself, which no flag may hold.
