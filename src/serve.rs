@@ -286,7 +286,7 @@ fn announce(
         webhook: address(webhook)?,
         admin: admin.map(address).transpose()?,
     };
-    info!(webhook = %addresses.webhook, admin = ?addresses.admin, "listening");
+    info!(address = %addresses.webhook, admin = ?addresses.admin, "listening");
     // Nobody has to listen.
     let _unheard = bound.send(addresses);
     Ok(())

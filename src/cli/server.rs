@@ -2,6 +2,7 @@
 
 mod access_flags;
 mod database_flags;
+mod reseal;
 mod signing_flags;
 mod transfer;
 
@@ -10,16 +11,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use clap::Args as ClapArgs;
+use anyhow::{Context as _, anyhow};
+use clap::{Args as ClapArgs, Subcommand};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use self::access_flags::AccessFlags;
 use self::database_flags::{DatabaseFlags, Place};
+use self::reseal::Reseal;
 use self::signing_flags::SigningFlags;
 use self::transfer::Transfer;
 use super::Status;
@@ -38,9 +40,20 @@ use crate::trustserver::storage::sqlite::Sqlite;
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Args {
     #[command(subcommand)]
-    transfer: Option<Transfer>,
+    command: Option<Command>,
     #[command(flatten)]
     serve: Serve,
+}
+
+/// What is done instead of serving.
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Transfer(Transfer),
+    /// Seals the keys in the database with another sealing key
+    ///
+    /// Servers that run go on; at their next start they need the new key. Older backups still need the old one.
+    Reseal(Box<Reseal>),
 }
 
 /// Arguments of serving.
@@ -48,6 +61,14 @@ pub(super) struct Args {
 struct Serve {
     #[command(flatten)]
     database: DatabaseFlags,
+    /// Serve from a database that is older than what was served before; to be given once, after a backup was put back
+    #[arg(
+        long,
+        requires = "data",
+        env = "COUNTERSIGN_ACCEPT_OLDER_DATABASE",
+        help_heading = "Database"
+    )]
+    accept_older_database: bool,
     #[command(flatten)]
     access: AccessFlags,
     #[command(flatten)]
@@ -85,8 +106,10 @@ struct Serve {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
-    if let Some(transfer) = &args.transfer {
-        return transfer.run();
+    match &args.command {
+        Some(Command::Transfer(transfer)) => return transfer.run(),
+        Some(Command::Reseal(reseal)) => return reseal.run(),
+        None => {}
     }
     let args = &args.serve;
     args.logs.install()?;
@@ -95,12 +118,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Status> {
         match args.database.place()? {
             Place::Folder(folder) => {
                 let storage = Sqlite::open(&folder).await?;
-                if let Some(regression) = storage.regressed() {
-                    error!(
-                        error = %regression,
-                        "the database is older than what this server has served: clients that saw more will refuse it"
-                    );
-                }
+                args.hold_to_newest(&storage).await?;
                 serve(args, storage).await
             }
             Place::Url { url, options } => serve(args, Postgres::open(&url, options).await?).await,
@@ -118,6 +136,7 @@ impl Serve {
         self.tls.apply(&mut config);
         config.listen = self.listen;
         config.limits.body = self.max_upload;
+        config.limits.request_time = REQUEST_TIME;
         config.tls.clients = self.client_ca.clone().map(|ca| Clients {
             ca,
             names: Vec::new(),
@@ -126,6 +145,36 @@ impl Serve {
         Ok(config)
     }
 }
+
+impl Serve {
+    /// Refuses an older database until somebody who knows of it says otherwise: readers who come for the first time
+    /// would take what was revoked since for good, and the server would sign other files under numbers that it gave out
+    /// before (§8.6.6).
+    async fn hold_to_newest(&self, storage: &Sqlite) -> anyhow::Result<()> {
+        let Some(regression) = storage.regressed() else {
+            if self.accept_older_database {
+                warn!(
+                    "--accept-older-database is given without need: take it away, so that the next older database is noticed"
+                );
+            }
+            return Ok(());
+        };
+        if !self.accept_older_database {
+            return Err(anyhow!(regression).context(
+                "the database is not the one that this server served last, and nothing is served from it: put the \
+                 newest one back, or give --accept-older-database once, after which clients that have seen more refuse \
+                 what is served until publishers have signed again",
+            ));
+        }
+        storage.accept_regression().await?;
+        warn!(error = %regression, "an older database is accepted: clients that saw more will refuse what it serves");
+        Ok(())
+    }
+}
+
+/// Longest time for a request from its head to its answer. The largest update, 16 MiB, takes it over an uplink of
+/// 1.1 Mbit/s; a minute or two more would only keep memory for those who never come to an end.
+const REQUEST_TIME: Duration = Duration::from_secs(120);
 
 /// Runs the server and what belongs to it. A part that ends takes the process with it.
 async fn serve<S: Storage>(args: &Serve, storage: S) -> anyhow::Result<Status> {

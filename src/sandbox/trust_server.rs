@@ -48,13 +48,18 @@ impl TrustServer {
         let _ended = ending.clone().drop_guard();
         let reachable = ready.clone();
         let keeping = server.clone().keep(move |up| reachable.database(up), ending);
-        let answer = move |call| {
+        let admitting = server.clone();
+        let admit = move |head| {
+            let server = admitting.clone();
+            async move { server.admit(&head).await }
+        };
+        let answer = move |call, admitted| {
             let server = server.clone();
-            async move { server.answer(call).await }
+            async move { server.answer(call, admitted).await }
         };
         let config = config(self.tls, SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)));
         tokio::select! {
-            outcome = serve::run_trust_server(config, answer, ready, metrics, stop, bound) => Ok(outcome?),
+            outcome = serve::run_trust_server(config, admit, answer, ready, metrics, stop, bound) => Ok(outcome?),
             () = keeping => Err(ServeError::Task(None).into()),
         }
     }

@@ -85,6 +85,16 @@ pub struct Caller {
     pub by: &'static str,
 }
 
+impl Caller {
+    /// Whoever says nothing of themselves.
+    pub(super) const fn anybody() -> Self {
+        Self {
+            name: None,
+            by: "anonymous",
+        }
+    }
+}
+
 /// What a permitted call does that is counted by itself, beside the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charge {
@@ -349,10 +359,7 @@ impl Identity<'_> {
 
     fn caller(self) -> Caller {
         match self {
-            Self::Anonymous => Caller {
-                name: None,
-                by: "anonymous",
-            },
+            Self::Anonymous => Caller::anybody(),
             Self::Named { name, by } => Caller { name: Some(name), by },
             Self::Certified(names) => Caller {
                 name: names.first().cloned(),

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
 
 pub use self::answer::{
-    CacheAges, changefeed, empty, expires, headers_only, keep_private, key, metadata, version,
+    CacheAges, changefeed, empty, expires, headers_only, health, keep_private, key, metadata, version,
 };
 pub use self::error::{InvalidUpdate, ProtocolError};
 pub use self::route::{Form, Route};

@@ -49,8 +49,8 @@ impl Sealer {
     /// [`SealError`] says whether it is the operator's key that is not the right one, the data key that is damaged, or
     /// the database or a program that does not answer.
     pub async fn open(storage: &impl Storage, operator: &OperatorKey) -> Result<Self, SealError> {
-        if let Some(wrapped) = storage.data_key().await? {
-            return Self::unwrap(wrapped, operator).await;
+        if let Some(sealer) = Self::of_present(storage, operator).await? {
+            return Ok(sealer);
         }
         let data_key = Secret::generate()?;
         let wrapped = operator.wrap(&data_key).await?;
@@ -59,6 +59,21 @@ impl Sealer {
         }
         let theirs = storage.data_key().await?.ok_or(SealError::Raced)?;
         Self::unwrap(theirs, operator).await
+    }
+
+    /// Opens the data key of the database; `None` if there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Sealer::open`].
+    pub async fn of_present(
+        storage: &impl Storage,
+        operator: &OperatorKey,
+    ) -> Result<Option<Self>, SealError> {
+        match storage.data_key().await? {
+            Some(wrapped) => Self::unwrap(wrapped, operator).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     async fn unwrap(wrapped: Vec<u8>, operator: &OperatorKey) -> Result<Self, SealError> {

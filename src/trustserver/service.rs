@@ -139,12 +139,17 @@ impl<S: Storage> TrustServer<S> {
     ///
     /// The answer to a call that is not admitted.
     pub async fn admit(&self, head: &Call) -> Result<Admitted, Response<Bytes>> {
-        self.examine_head(head).await.map_err(ProtocolError::into_response)
+        self.examine_head(head)
+            .await
+            .map_err(ProtocolError::into_response)
     }
 
     async fn examine_head(&self, head: &Call) -> Result<Admitted, ProtocolError> {
         let route = Route::parse(&head.method, &head.uri)?;
-        let caller = self.caller(head, &route).await?;
+        let caller = match needed(&route) {
+            Some(need) => self.caller(head, need).await?,
+            None => Caller::anybody(),
+        };
         self.hosts(&route)?;
         if let Route::Update(gun) = &route {
             self.charge(&caller, head, Charge::Publish, gun)?;
@@ -163,6 +168,7 @@ impl<S: Storage> TrustServer<S> {
     async fn respond(&self, call: &Call, admitted: Admitted) -> Result<Response<Bytes>, ProtocolError> {
         let Admitted { route, caller } = admitted;
         match route {
+            Route::Health => Ok(wire::health()),
             Route::Version => Ok(wire::version()),
             Route::Update(gun) => self.update(&gun, call, &caller).await,
             Route::Read { gun, role, form } => self.read(&gun, &role, form, call, &caller).await,
@@ -172,8 +178,7 @@ impl<S: Storage> TrustServer<S> {
         }
     }
 
-    async fn caller(&self, call: &Call, route: &Route) -> Result<Caller, ProtocolError> {
-        let need = needed(route);
+    async fn caller(&self, call: &Call, need: Need) -> Result<Caller, ProtocolError> {
         let access = self.inner.gatekeeper.current();
         let admitted = access.admit(&call.peer, &call.headers, &need, clock::now()).await;
         admitted.map_err(|refusal| self.refused(refusal, need, call))
@@ -209,7 +214,7 @@ impl<S: Storage> TrustServer<S> {
     /// Whether repositories of that name are kept here at all (§2.9).
     fn hosts(&self, route: &Route) -> Result<(), ProtocolError> {
         let (gun, outside) = match route {
-            Route::Version | Route::Changefeed { gun: None, .. } => return Ok(()),
+            Route::Health | Route::Version | Route::Changefeed { gun: None, .. } => return Ok(()),
             Route::Update(gun) => (gun, ProtocolError::InvalidGun),
             Route::Read { gun, .. }
             | Route::Key { gun, .. }
@@ -336,9 +341,10 @@ impl<S: Storage> TrustServer<S> {
     }
 }
 
-/// What a call must be permitted (§2.1).
-fn needed(route: &Route) -> Need {
-    match route {
+/// What a call must be permitted; `None` if it is for everybody (§2.1).
+fn needed(route: &Route) -> Option<Need> {
+    Some(match route {
+        Route::Health => return None,
         Route::Version => Need::Known,
         Route::Update(gun)
         | Route::Key {
@@ -350,7 +356,7 @@ fn needed(route: &Route) -> Need {
         }
         | Route::Delete(gun) => Need::Admin(gun.clone()),
         Route::Changefeed { gun: None, .. } => Need::Catalog,
-    }
+    })
 }
 
 /// Of files that the server signs; the others are their publishers' affair.

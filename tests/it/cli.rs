@@ -767,7 +767,7 @@ impl Webhook {
             },
         });
         let mut connection = Client::api_server(&authority)
-            .connect(self.address("webhook"))
+            .connect(self.address("address"))
             .await
             .unwrap();
         let answer = connection

@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::fuzz_targets::{canonical, challenge, key_file, metadata, policy, reference, review};
+use crate::fuzz_targets::{
+    access, canonical, challenge, key_file, login, metadata, policy, publish, reference, review, route,
+    sealed, upload,
+};
 
 /// Mutations of each seed: a second or two for each target.
 const ROUNDS: usize = 40;
@@ -64,9 +67,15 @@ impl Numbers {
     }
 }
 
+/// How many times as many mutations somebody wants who has the time.
+fn patience() -> usize {
+    std::env::var("COUNTERSIGN_FUZZ_TIMES").map_or(1, |times| times.parse().unwrap())
+}
+
 /// Runs `target` over `seeds` as they are, then over mutations of each.
 fn fuzz(target: fn(&[u8]), seeds: &[Vec<u8>], rounds: usize) {
     assert!(!seeds.is_empty());
+    let rounds = rounds * patience();
     let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15);
     for seed in seeds {
         target(seed);
@@ -171,4 +180,105 @@ fn logins_survive_the_fuzzer() {
         r#"{"ServerURL":"https://x","Username":"<token>","Secret":"s"}"#,
     ];
     fuzz(challenge::run, &texts(&seeds), 20 * ROUNDS);
+}
+
+#[test]
+fn uploads_survive_the_fuzzer() {
+    let mut joined = b"multipart/form-data; boundary=b\n".to_vec();
+    for (role, file) in metadata::FILES
+        .iter()
+        .filter(|(role, _)| *role != "timestamp")
+        .take(3)
+    {
+        let head =
+            format!("--b\r\nContent-Disposition: form-data; name=\"files\"; filename=\"{role}\"\r\n\r\n");
+        joined.extend_from_slice(head.as_bytes());
+        joined.extend_from_slice(file);
+        joined.extend_from_slice(b"\r\n");
+    }
+    joined.extend_from_slice(b"--b--\r\n");
+    let file =
+        r#"{"signed":{"_type":"Targets","expires":"2031-05-01T10:00:00Z","version":1},"signatures":[]}"#;
+    let part = |name: &str| format!("--x\r\nContent-Disposition: form-data; {name}\r\n\r\n{file}\r\n");
+    let small = [
+        format!(
+            "multipart/form-data; boundary=x\n{}--x--\r\n",
+            part("name=files; filename=targets")
+        ),
+        format!(
+            "multipart/form-data; boundary=\"x\"\n{}{}--x--",
+            part(r#"name="files"; filename="root.json""#),
+            part(r#"filename="targets/releases""#)
+        ),
+        format!(
+            "multipart/form-data; boundary=x\n--x--{}",
+            part("filename*=utf-8''root")
+        ),
+    ];
+    fuzz(upload::run, &[joined], 2 * ROUNDS);
+    fuzz(upload::run, &small.map(String::into_bytes), 10 * ROUNDS);
+}
+
+#[test]
+fn request_lines_survive_the_fuzzer() {
+    let hash = "ab".repeat(32);
+    let by_hash = format!("GET /v2/reg.example:5000/a/b/_trust/tuf/targets/releases.{hash}.json");
+    let seeds = [
+        "GET /v2/",
+        "HEAD /_notary_server/health",
+        "POST /v2/reg.example/app/_trust/tuf/",
+        "DELETE /v2/reg.example/app/_trust/tuf/",
+        "GET /v2/reg.example/app/_trust/tuf/3.root.json",
+        &by_hash,
+        "POST /v2/reg.example/app/_trust/tuf/snapshot.key",
+        "GET /v2/reg.example/app/_trust/changefeed?records=-10&change_id=7",
+        "GET /v2/%5B::1%5D//evil.example/../_trust/changefeed?records=1",
+        "OPTIONS *",
+    ];
+    fuzz(route::run, &texts(&seeds), 20 * ROUNDS);
+}
+
+#[test]
+fn updates_that_are_judged_survive_the_fuzzer() {
+    // None, one, two and three changes, to each of the files.
+    let mut changes = vec![Vec::new()];
+    for file in 0..4 {
+        changes.extend((1..4).map(|count| [file, 0, 1, 40, 48, 1].repeat(count)));
+    }
+    fuzz(publish::run, &changes, ROUNDS);
+}
+
+#[test]
+fn logins_at_a_trust_server_survive_the_fuzzer() {
+    let mut seeds = texts(&["Bearer x", "Basic Og==", "Negotiate YII=", "bearer  "]);
+    seeds.extend(login::honest().map(String::into_bytes));
+    fuzz(login::run, &seeds, 10 * ROUNDS);
+}
+
+#[test]
+fn access_rules_survive_the_fuzzer() {
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let all = format!(
+        "token:\n  realm: https://auth.example.com/token\n  service: trust.example.com\n  issuer: auth.example.com\n  \
+         jwks: jwks.json\ntokens:\n- {{name: ci, sha256: {hash}}}\nhtpasswd: htpasswd\nclientCertificates: true\n\
+         anonymous: [pull]\nrules:\n- {{who: [ci, alice], repositories: [\"registry.example.com/team/\"], actions: \
+         [pull, push]}}\n- {{who: [\"*\"], repositories: [\"**\"], actions: [pull]}}\ngunPrefixes: \
+         [\"registry.example.com/\"]\nlimits: {{requestsPerSecond: 50, burst: 200, publishesPerMinute: 60, \
+         keysPerMinute: 10}}\n"
+    );
+    let few = "rules:\n- {who: [ci], repositories: ['**'], actions: ['*']}\n";
+    fuzz(access::run, &texts(&[&all, few, "", "{}"]), 5 * ROUNDS);
+}
+
+#[test]
+fn sealed_keys_survive_the_fuzzer() {
+    let mut seeds = texts(&[
+        "\x01",
+        "\x01\x00\x05\x01\x02\x09\x7f",
+        "\x02",
+        "\x03registry.example.com/team/app",
+        "\x03registry.example.com/team/other",
+    ]);
+    seeds.push([b"\x04".as_slice(), "ab".repeat(32).as_bytes()].concat());
+    fuzz(sealed::run, &seeds, 10 * ROUNDS);
 }

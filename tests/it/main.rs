@@ -42,6 +42,7 @@ mod pull_secrets;
 mod reference_data;
 mod sandbox;
 mod serve;
+mod server_cli;
 mod storage;
 mod threats;
 mod tls;

@@ -18,7 +18,6 @@ use countersign::tuf::edit::{Draft, SignedFile, Terms};
 use countersign::tuf::{Algorithm, KeyId, PrivateKey, PublicKey, Role, sha256};
 use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use jiff::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -648,4 +647,23 @@ async fn repositories_that_are_noted_as_due_and_are_not_do_not_keep_others_from_
         .await
         .unwrap();
     assert_eq!(version(&scene.found("timestamp.json").await), 1, "it was not due");
+}
+
+/// §2.1: what watches an old server watches this one, and knows no password.
+#[tokio::test]
+async fn everybody_may_ask_whether_the_server_is_well() {
+    let hash = hex::encode(sha256(b"a token that somebody has"));
+    let scene = Scene::ruled(&format!("tokens:\n- {{name: ci, sha256: {hash}}}\n")).await;
+    for (path, status) in [
+        ("/_notary_server/health", StatusCode::OK),
+        ("/v2/", StatusCode::UNAUTHORIZED),
+    ] {
+        let response = scene
+            .call(Method::GET, path, HeaderMap::new(), Bytes::new())
+            .await;
+        assert_eq!(response.status(), status, "{path}");
+        if status == StatusCode::OK {
+            assert_eq!(response.body(), "{}");
+        }
+    }
 }

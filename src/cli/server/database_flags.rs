@@ -102,11 +102,21 @@ impl DatabaseFlags {
     /// What keys are sealed with. For a folder of our own one may be made, but not where keys were sealed before: a new
     /// one would open none of them, and be taken for the one that is lost.
     pub(super) fn operator_key(&self, sealed_before: bool) -> anyhow::Result<OperatorKey> {
-        let variable = std::env::var(SEALING_KEY).ok().map(SecretString::from);
-        match (&self.sealing_key_file, &self.sealing_command, variable) {
-            (Some(file), None, None) if self.data.is_some() && !sealed_before => {
+        match &self.sealing_key_file {
+            Some(file) if self.data.is_some() && !sealed_before && self.names_one_key() => {
                 Ok(OperatorKey::of_file_or_new(file)?)
             }
+            _ => self.present_operator_key(),
+        }
+    }
+
+    /// The same, but none is made: there is something already that is sealed with it.
+    pub(super) fn present_operator_key(&self) -> anyhow::Result<OperatorKey> {
+        match (
+            &self.sealing_key_file,
+            &self.sealing_command,
+            variable(SEALING_KEY),
+        ) {
             (Some(file), None, None) => Ok(OperatorKey::of_file(file)?),
             (None, Some(program), None) => Ok(OperatorKey::program(program.clone())),
             (None, None, Some(key)) => Ok(OperatorKey::of_text(key.expose_secret())?),
@@ -118,6 +128,14 @@ impl DatabaseFlags {
             ),
         }
     }
+
+    fn names_one_key(&self) -> bool {
+        self.sealing_command.is_none() && variable(SEALING_KEY).is_none()
+    }
+}
+
+fn variable(name: &str) -> Option<SecretString> {
+    std::env::var(name).ok().map(SecretString::from)
 }
 
 /// The key itself, which no flag may hold.

@@ -144,7 +144,8 @@ impl Transfer {
     }
 
     async fn with<S: Storage>(&self, storage: &S) -> anyhow::Result<Status> {
-        let sealer = Sealer::open(storage, &self.database().operator_key()?).await?;
+        let sealed_before = storage.data_key().await?.is_some();
+        let sealer = Sealer::open(storage, &self.database().operator_key(sealed_before)?).await?;
         match self {
             Self::Export(args) => args.run(storage, &sealer).await,
             Self::Import(args) => args.run(storage, &sealer).await,

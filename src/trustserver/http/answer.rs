@@ -108,6 +108,12 @@ pub fn version() -> Response<Bytes> {
     json(Bytes::from_static(b"{}"))
 }
 
+/// `{}`, as the reference says that nothing is wrong with it. Whoever asks too early or too late is told 503 before
+/// it comes to this.
+pub fn health() -> Response<Bytes> {
+    json(Bytes::from_static(b"{}"))
+}
+
 /// A public key, its members in the reference's order, which is not canonical (§2.5).
 pub fn key(key: &PublicKey) -> Response<Bytes> {
     let public = BASE64_STANDARD.encode(key.public());

@@ -12,6 +12,8 @@ use crate::tuf::Role;
 /// A request of the trust protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
+    /// `GET /_notary_server/health`: whether calls are answered; for everybody (§2.1).
+    Health,
     /// `GET /v2/`: whether this is a trust server, and who calls.
     Version,
     /// `POST tuf/`: new files, all at once.
@@ -83,6 +85,7 @@ impl Route {
     /// The word in logs and metrics.
     pub const fn name(&self) -> &'static str {
         match self {
+            Self::Health => "health",
             Self::Version => "version",
             Self::Update(_) => "update",
             Self::Read { .. } => "read",
@@ -113,6 +116,7 @@ fn canonical(uri: &Uri) -> Result<Option<String>, ProtocolError> {
 
 /// What a path leads to, whatever the method.
 enum Place<'a> {
+    Health,
     Version,
     /// `tuf/` of a repository.
     Repository(&'a str),
@@ -134,6 +138,9 @@ impl<'a> Place<'a> {
     /// Finds the place of a clean path. No component of a GUN begins with an underscore, so the first `/_trust/` ends
     /// it.
     fn parse(path: &'a str) -> Option<Self> {
+        if path == HEALTH {
+            return Some(Self::Health);
+        }
         let path = path.strip_prefix("/v2/")?;
         if path.is_empty() {
             return Some(Self::Version);
@@ -163,7 +170,7 @@ impl<'a> Place<'a> {
     /// The value of `Allow`.
     const fn methods(&self) -> &'static str {
         match self {
-            Self::Version | Self::File { .. } | Self::Changefeed { .. } => "GET, HEAD",
+            Self::Health | Self::Version | Self::File { .. } | Self::Changefeed { .. } => "GET, HEAD",
             Self::Repository(_) => "DELETE, POST",
             Self::Key { .. } => "GET, POST",
         }
@@ -173,6 +180,7 @@ impl<'a> Place<'a> {
     fn asked(self, method: &Method, uri: &Uri) -> Option<Result<Route, ProtocolError>> {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         Some(match self {
+            Self::Health if reads => Ok(Route::Health),
             Self::Version if reads => Ok(Route::Version),
             Self::Repository(gun) if method == Method::POST => gun
                 .parse()
@@ -191,7 +199,8 @@ impl<'a> Place<'a> {
                 let gun = gun.map(found).transpose();
                 gun.and_then(|gun| page(uri).map(|page| Route::Changefeed { gun, page }))
             }
-            Self::Version
+            Self::Health
+            | Self::Version
             | Self::Repository(_)
             | Self::File { .. }
             | Self::Key { .. }
@@ -255,6 +264,8 @@ const KNOWN: [&Method; 5] = [
 ];
 /// What the server knows at all.
 const ANY: &str = "DELETE, GET, HEAD, POST";
+/// Where the reference is asked whether it is well, and what monitors old servers keeps working with ours.
+const HEALTH: &str = "/_notary_server/health";
 /// What `records=0` means (§2.7).
 const DEFAULT_RECORDS: usize = 100;
 /// Most entries in one answer. An entry with a GUN of 255 bytes takes 430, so an answer stays below half a megabyte;

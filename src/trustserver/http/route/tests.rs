@@ -32,6 +32,9 @@ fn every_endpoint_is_found() {
     };
     for (method, path, want) in [
         ("GET", "/v2/", Ok(Route::Version)),
+        ("GET", "/_notary_server/health", Ok(Route::Health)),
+        ("HEAD", "/_notary_server/health", Ok(Route::Health)),
+        ("POST", "/_notary_server/health", Err(ProtocolError::NotFound)),
         (
             "POST",
             "/v2/reg.example/app/_trust/tuf/",
