@@ -23,7 +23,8 @@ const PING: Duration = Duration::from_secs(5);
 /// How often it is looked whether something is due. What is due has a third of its life left, so this may take long;
 /// it is short for those who set short lives.
 const LOOK: Duration = Duration::from_secs(10);
-/// Repositories renewed in one look. A thousand repositories of 14 days are due once in 14 minutes.
+/// Repositories renewed in one look. A thousand repositories of 14 days are due once in 14 minutes; where more are due, as
+/// after an import, the next look follows at once.
 const BATCH: usize = 64;
 /// Repositories renewed at a time: signing takes little, and calls come first.
 const AT_ONCE: usize = 4;
@@ -69,30 +70,50 @@ impl<S: Storage> TrustServer<S> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let due = match self.inner.storage.due(clock::now(), BATCH).await {
-                Ok(due) => due,
-                Err(error) => {
-                    error!(error = %chain(&error), "cannot find out what is to be renewed");
-                    continue;
-                }
-            };
-            stream::iter(due)
-                .for_each_concurrent(AT_ONCE, |gun| async move { self.renew_due(&gun).await })
-                .await;
+            while self.renew_batch().await {}
         }
     }
 
-    async fn renew_due(&self, gun: &Gun) {
-        let Err(error) = self.renew(gun).await else { return };
-        error!(%gun, error = %chain(&error), "timestamp and snapshot were not renewed");
-        let until = clock::now().checked_add(PAUSE).unwrap_or(Timestamp::MAX);
-        if let Err(error) = self.inner.storage.postpone(gun, until).await {
-            error!(%gun, error = %chain(&error), "the next attempt was not put off");
-        }
+    /// Renews what is due; whether more of it is, most likely.
+    async fn renew_batch(&self) -> bool {
+        let due = match self.inner.storage.due(clock::now(), BATCH).await {
+            Ok(due) => due,
+            Err(error) => {
+                error!(error = %chain(&error), "cannot find out what is to be renewed");
+                return false;
+            }
+        };
+        let full = due.len() == BATCH;
+        let settled = stream::iter(due)
+            .map(|gun| async move { self.renew_due(&gun).await })
+            .buffer_unordered(AT_ONCE)
+            .fold(true, |all, settled| async move { all && settled });
+        // What could not even be put off would be found again and again.
+        settled.await && full
     }
 
-    /// Signs timestamp and snapshot again if they are due.
-    pub(super) async fn renew(&self, gun: &Gun) -> Result<(), ServiceError> {
+    /// Whether the repository is not due any more.
+    async fn renew_due(&self, gun: &Gun) -> bool {
+        let pause = match self.renew(gun).await {
+            Ok(true) => return true,
+            // It was stored by a server whose files had longer lives. Left where it is, it would be looked at before all
+            // others, and enough of them would keep those from ever being looked at.
+            Ok(false) => PAUSE.min(self.inner.options.timestamp_life / 6),
+            Err(error) => {
+                error!(%gun, error = %chain(&error), "timestamp and snapshot were not renewed");
+                PAUSE
+            }
+        };
+        let until = clock::now().checked_add(pause).unwrap_or(Timestamp::MAX);
+        let postponed = self.inner.storage.postpone(gun, until).await;
+        if let Err(error) = &postponed {
+            error!(%gun, error = %chain(error), "the next attempt was not put off");
+        }
+        postponed.is_ok()
+    }
+
+    /// Signs timestamp and snapshot again if they are due; whether they were.
+    pub(super) async fn renew(&self, gun: &Gun) -> Result<bool, ServiceError> {
         let outcome = self.try_renew(gun).await;
         self.inner
             .metrics
@@ -100,7 +121,7 @@ impl<S: Storage> TrustServer<S> {
         outcome
     }
 
-    async fn try_renew(&self, gun: &Gun) -> Result<(), ServiceError> {
+    async fn try_renew(&self, gun: &Gun) -> Result<bool, ServiceError> {
         let _turn = self.turn(gun).await;
         for _ in 0..ATTEMPTS {
             let (generation, holding) = self.holding(gun).await?;
@@ -108,7 +129,7 @@ impl<S: Storage> TrustServer<S> {
             let now = clock::now();
             let (terms, limits, name) = (self.terms(now), self.inner.options.limits, gun.clone());
             let renewed = aside(move || hosted::renew(&name, &holding, &keys, &terms, &limits)).await??;
-            let Some(renewed) = renewed else { return Ok(()) };
+            let Some(renewed) = renewed else { return Ok(false) };
             if self.store(gun, generation, &renewed, now).await? == Committed::Stored {
                 let versions: Vec<_> = renewed
                     .files
@@ -116,7 +137,7 @@ impl<S: Storage> TrustServer<S> {
                     .map(|file| format!("{} {}", file.role, file.version))
                     .collect();
                 info!(%gun, files = versions.join(", "), "signed again");
-                return Ok(());
+                return Ok(true);
             }
         }
         Err(ServiceError::Crowded)
