@@ -8,7 +8,6 @@
 
 #[expect(
     clippy::expect_used,
-    clippy::panic,
     dead_code,
     reason = "what is fuzzed; measurements need its token"
 )]
