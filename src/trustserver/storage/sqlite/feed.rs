@@ -18,7 +18,7 @@ pub(super) fn append(transaction: &Transaction<'_>, gun: &Gun, at: Timestamp, ev
     let sql = "INSERT INTO change (created_at, gun, version, sha256) VALUES (?, ?, ?, ?)";
     let at = at.as_microsecond();
     transaction
-        .prepare_cached(sql)?
+        .prepare(sql)?
         .execute(params![at, gun.as_str(), version, sha256])?;
     Ok(())
 }

@@ -31,7 +31,7 @@ pub(super) fn keep(transaction: &Transaction<'_>, gun: &Gun, key: SealedKey) -> 
 pub(super) fn add(transaction: &Transaction<'_>, gun: &Gun, key: &SealedKey) -> Result<()> {
     let sql = "INSERT INTO key (gun, role, id, sealed, used, created_at) VALUES (?, ?, ?, ?, ?, ?)
         ON CONFLICT (gun, role, id) DO UPDATE SET used = used OR excluded.used";
-    transaction.prepare_cached(sql)?.execute(params![
+    transaction.prepare(sql)?.execute(params![
         gun.as_str(),
         key.role.as_str(),
         key.id.to_string(),
@@ -44,7 +44,7 @@ pub(super) fn add(transaction: &Transaction<'_>, gun: &Gun, key: &SealedKey) -> 
 
 pub(super) fn mark_used(transaction: &Transaction<'_>, gun: &Gun, ids: &BTreeSet<KeyId>) -> Result<()> {
     let mut update =
-        transaction.prepare_cached("UPDATE key SET used = TRUE WHERE gun = ? AND id = ? AND NOT used")?;
+        transaction.prepare("UPDATE key SET used = TRUE WHERE gun = ? AND id = ? AND NOT used")?;
     for id in ids {
         update.execute([gun.as_str(), &id.to_string()])?;
     }

@@ -17,7 +17,7 @@ pub(super) fn all<T>(
     params: impl Params,
     of: impl Fn(&Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    let mut query = transaction.prepare_cached(sql)?;
+    let mut query = transaction.prepare(sql)?;
     let mut rows = query.query(params)?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
@@ -33,7 +33,7 @@ pub(super) fn first<T>(
     params: impl Params,
     of: impl Fn(&Row<'_>) -> Result<T>,
 ) -> Result<Option<T>> {
-    let mut query = transaction.prepare_cached(sql)?;
+    let mut query = transaction.prepare(sql)?;
     let mut rows = query.query(params)?;
     rows.next()?.map(of).transpose()
 }

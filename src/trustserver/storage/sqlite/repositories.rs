@@ -23,9 +23,7 @@ pub(super) fn commit(
     advance(transaction, gun, generation, change.renew_at)?;
     for role in &change.dropped {
         let sql = "UPDATE role SET current = NULL WHERE gun = ? AND role = ?";
-        transaction
-            .prepare_cached(sql)?
-            .execute([gun.as_str(), role.as_str()])?;
+        transaction.prepare(sql)?.execute([gun.as_str(), role.as_str()])?;
     }
     for (role, file) in &change.files {
         add(transaction, gun, role, file)?;
@@ -77,21 +75,19 @@ pub(super) fn delete(transaction: &Transaction<'_>, gun: &Gun, at: Timestamp) ->
     }
     let sql =
         "UPDATE repository SET live = FALSE, generation = generation + 1, renew_at = NULL WHERE gun = ?";
-    transaction.prepare_cached(sql)?.execute([gun.as_str()])?;
+    transaction.execute(sql, [gun.as_str()])?;
     remove_files(transaction, gun)?;
     // Clients remember these two, which only the server numbers: a new life goes on above them (§8.6.8).
     let sql = "DELETE FROM role WHERE gun = ? AND role NOT IN (?, ?)";
     let kept = params![gun.as_str(), Role::Snapshot.as_str(), Role::Timestamp.as_str()];
-    transaction.prepare_cached(sql)?.execute(kept)?;
+    transaction.execute(sql, kept)?;
     feed::append(transaction, gun, at, &Event::Deletion)?;
     Ok(Changed(true))
 }
 
 pub(super) fn postpone(transaction: &Transaction<'_>, gun: &Gun, until: Timestamp) -> Result<Outcome<()>> {
     let sql = "UPDATE repository SET renew_at = ? WHERE gun = ? AND live";
-    transaction
-        .prepare_cached(sql)?
-        .execute(params![until.as_microsecond(), gun.as_str()])?;
+    transaction.execute(sql, params![until.as_microsecond(), gun.as_str()])?;
     Ok(Changed(()))
 }
 
@@ -107,7 +103,7 @@ fn advance(
     let renew_at = renew_at.map(Timestamp::as_microsecond);
     let next = number(generation.saturating_add(1))?;
     transaction
-        .prepare_cached(sql)?
+        .prepare(sql)?
         .execute(params![gun.as_str(), next, renew_at])?;
     Ok(())
 }
@@ -115,7 +111,7 @@ fn advance(
 /// A version that is there already is never replaced: that is an error of SQLite's.
 fn add(transaction: &Transaction<'_>, gun: &Gun, role: &Role, file: &File) -> Result<()> {
     let sql = "INSERT INTO file (gun, role, version, sha256, stored_at, bytes) VALUES (?, ?, ?, ?, ?, ?)";
-    transaction.prepare_cached(sql)?.execute(params![
+    transaction.prepare(sql)?.execute(params![
         gun.as_str(),
         role.as_str(),
         number(file.version)?,
@@ -131,7 +127,7 @@ fn use_version(transaction: &Transaction<'_>, gun: &Gun, role: &Role, version: u
         ON CONFLICT (gun, role) DO UPDATE SET used = max(used, ?3)";
     let version = number(version)?;
     transaction
-        .prepare_cached(sql)?
+        .prepare(sql)?
         .execute(params![gun.as_str(), role.as_str(), version])?;
     Ok(())
 }
@@ -140,7 +136,7 @@ fn make_current(transaction: &Transaction<'_>, gun: &Gun, role: &Role, version: 
     let sql = "UPDATE role SET current = ? WHERE gun = ? AND role = ?";
     let version = number(version)?;
     transaction
-        .prepare_cached(sql)?
+        .prepare(sql)?
         .execute(params![version, gun.as_str(), role.as_str()])?;
     Ok(())
 }

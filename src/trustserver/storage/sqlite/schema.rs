@@ -11,10 +11,6 @@ const APPLICATION: i64 = 0x4373_5472;
 /// The journal is cut back to this after a large write, so that one upload of 16 MiB does not keep its room for ever.
 const JOURNAL: i64 = 8 * 1024 * 1024;
 
-/// Statements that a connection keeps prepared: there are some thirty, and reading the text of one takes longer than most
-/// of them run.
-const STATEMENTS: usize = 48;
-
 /// What brings a database from each layout to the next. Its layout, in `user_version`, is how many it has seen; the
 /// ones that were released are never changed.
 const STEPS: &[&str] = &["
@@ -87,16 +83,7 @@ pub(super) fn writer(path: &Path) -> Result<Connection, Unfit> {
     // With this journal only FULL syncs every commit; NORMAL may lose the newest ones when power fails.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    connection.set_prepared_statement_cache_capacity(ab());
     Ok(connection)
-}
-
-fn ab() -> usize {
-    if std::env::var_os("AB_NO_CACHE").is_some() {
-        0
-    } else {
-        STATEMENTS
-    }
 }
 
 /// A connection that reads.
@@ -104,7 +91,6 @@ pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "query_only", true)?;
-    connection.set_prepared_statement_cache_capacity(ab());
     Ok(connection)
 }
 
