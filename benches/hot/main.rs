@@ -7,6 +7,13 @@
 )]
 
 #[expect(
+    clippy::expect_used,
+    dead_code,
+    reason = "what is fuzzed; measurements need its token"
+)]
+#[path = "../../tests/fuzz/targets/login.rs"]
+mod login;
+#[expect(
     clippy::panic,
     dead_code,
     reason = "the builder of the tests; measurements need less of it"
@@ -25,6 +32,7 @@ mod metadata;
 mod policy;
 mod ratios;
 mod review;
+mod server;
 mod signature;
 
 use countersign::reference::Reference;
@@ -99,4 +107,45 @@ fn admission_warm(bencher: Bencher<'_, '_>, containers: usize) {
     let world = admission::world();
     let body = review::of_pod(containers);
     bencher.bench(|| world.answer(&body));
+}
+
+/// Delegations, and tags of `targets`.
+const REPOSITORIES: [(usize, usize); 4] = [(1, 100), (10, 100), (60, 100), (1, 10_000)];
+
+#[divan::bench(args = REPOSITORIES)]
+fn hosted_accept(bencher: Bencher<'_, '_>, (delegations, tags): (usize, usize)) {
+    let hosted = server::Hosted::new(delegations, tags);
+    bencher.bench(|| hosted.accept());
+}
+
+#[divan::bench(args = REPOSITORIES)]
+fn hosted_renew(bencher: Bencher<'_, '_>, (delegations, tags): (usize, usize)) {
+    let hosted = server::Hosted::new(delegations, tags);
+    bencher.bench(|| hosted.renew());
+}
+
+#[divan::bench(args = [100, 10_000])]
+fn upload_parse(bencher: Bencher<'_, '_>, tags: usize) {
+    let call = server::Hosted::new(1, tags).call();
+    bencher.bench(|| server::take_apart(&call));
+}
+
+#[divan::bench]
+fn route_parse(bencher: Bencher<'_, '_>) {
+    let uri = server::request();
+    bencher.bench(|| server::route(&uri));
+}
+
+#[divan::bench]
+fn access_token_known(bencher: Bencher<'_, '_>) {
+    let (access, token) = (login::access(), server::token());
+    bencher.bench(|| server::admit(&access, &token));
+}
+
+#[divan::bench]
+fn access_token_new(bencher: Bencher<'_, '_>) {
+    let token = server::token();
+    bencher
+        .with_inputs(login::access)
+        .bench_refs(|access| server::admit(access, &token));
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::metadata::{self, Repository};
 use crate::signature::{self, Algorithm};
-use crate::{admission, policy, reference, review};
+use crate::{admission, login, policy, reference, review, server};
 
 /// Batches measured; the fastest counts, as whatever else the machine does only ever adds time.
 const BATCHES: usize = 15;
@@ -62,6 +62,7 @@ pub fn print() {
     updates();
     policies();
     admissions(p256);
+    servers(p256);
 }
 
 fn targets() {
@@ -165,4 +166,60 @@ fn admissions(p256: f64) {
         );
     }
     assert_eq!(world.requests(), before, "warm admissions asked the trust server");
+}
+
+fn servers(p256: f64) {
+    let accept = |delegations, tags| {
+        let hosted = server::Hosted::new(delegations, tags);
+        (seconds(|| hosted.accept()), seconds(|| hosted.renew()))
+    };
+    let (accepted, renewed) = accept(1, 100);
+    row(
+        "judge an update, 1 delegation, 100 tags",
+        "P-256 verification",
+        accepted,
+        p256,
+    );
+    row(
+        "sign a timestamp again, the same",
+        "P-256 verification",
+        renewed,
+        p256,
+    );
+    for (delegations, tags) in [(10, 100), (60, 100), (1, 10_000)] {
+        let what = format!("{delegations} delegations, {tags} tags");
+        let (more, again) = accept(delegations, tags);
+        row(
+            &format!("judge an update, {what}"),
+            "1 delegation, 100 tags",
+            more,
+            accepted,
+        );
+        row(
+            &format!("sign a timestamp again, {what}"),
+            "1 delegation, 100 tags",
+            again,
+            renewed,
+        );
+    }
+    let call = server::Hosted::new(1, 10_000).call();
+    row(
+        "take an update of 10,000 tags apart",
+        "SHA-256 of the same",
+        seconds(|| server::take_apart(&call)),
+        seconds(|| signature::hash(&call.body)),
+    );
+    let (uri, access, token) = (server::request(), login::access(), server::token());
+    row(
+        "read a request line",
+        "P-256 verification",
+        seconds(|| server::route(&uri)),
+        p256,
+    );
+    row(
+        "admit a token that is known",
+        "P-256 verification",
+        seconds(|| server::admit(&access, &token)),
+        p256,
+    );
 }

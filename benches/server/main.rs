@@ -5,7 +5,7 @@
 //! instead of a folder, and `COUNTERSIGN_MEASURE_REPOSITORIES` how many repositories there are to be (10,000). Needs wrk.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
+    clippy::cast_precision_loss,
     clippy::print_stdout,
     reason = "these are measurements"
 )]
@@ -14,7 +14,6 @@ mod process;
 mod publisher;
 
 use std::process::Command;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign::tuf::sha256;
@@ -44,7 +43,7 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    countersign_provider();
+    provider();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -57,7 +56,7 @@ fn main() {
     }
 }
 
-fn countersign_provider() {
+fn provider() {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .unwrap();
@@ -68,29 +67,31 @@ fn row(what: &str, measured: impl std::fmt::Display) {
 }
 
 async fn load(world: &World) {
+    small(world).await;
+    let server = world.start(&[]).await;
+    row("start until ready, with all of them", millis(server.ready_after));
+    row("memory after that", server.memory("VmRSS"));
+    large(&server, &Publisher::new(&server)).await;
+}
+
+/// Repositories of usual size, few and many.
+async fn small(world: &World) {
     let server = world.start(&[]).await;
     row("start until ready, empty", millis(server.ready_after));
     row("memory, idle", server.memory("VmRSS"));
-    let publisher = Arc::new(Publisher::new(&server));
-    let first = publisher.repository("first", 0).await;
-    publisher.send(&first).await;
+    let publisher = Publisher::new(&server);
+    publisher.send(&publisher.repository("first", 0).await).await;
     reads(&server, &publisher).await;
     updates(&server, &publisher).await;
     fill(&server, &publisher, world).await;
     row("memory, highest until then", server.memory("VmHWM"));
-    drop(server);
-    let server = world.start(&[]).await;
-    row("start until ready, with all of them", millis(server.ready_after));
-    row("memory after that", server.memory("VmRSS"));
-    let publisher = Arc::new(Publisher::new(&server));
-    large(&server, &publisher).await;
 }
 
 fn millis(took: Duration) -> String {
     format!("{} ms", took.as_millis())
 }
 
-async fn reads(server: &Server, publisher: &Publisher) {
+async fn reads(server: &Server, publisher: &Publisher<'_>) {
     let snapshot = publisher.get("first", "snapshot.json").await;
     let targets = publisher.get("first", "targets.json").await;
     let timestamp = publisher.get("first", "timestamp.json").await;
@@ -140,7 +141,7 @@ fn wrk(url: &str, connections: usize, header: Option<&str>) -> String {
 }
 
 /// Updates of repositories that are there: one publisher, many of one repository, many of their own.
-async fn updates(server: &Server, publisher: &Arc<Publisher>) {
+async fn updates(server: &Server, publisher: &Publisher<'_>) {
     for (what, publishers, shared) in [
         ("updates by one publisher", 1, false),
         (
@@ -172,7 +173,7 @@ async fn updates(server: &Server, publisher: &Arc<Publisher>) {
 }
 
 /// Makes repositories until there are as many as are wanted.
-async fn fill(server: &Server, publisher: &Arc<Publisher>, world: &World) {
+async fn fill(server: &Server, publisher: &Publisher<'_>, world: &World) {
     let count = world.repositories();
     let keys = Took::default();
     let begun = Instant::now();
@@ -203,11 +204,11 @@ async fn fill(server: &Server, publisher: &Arc<Publisher>, world: &World) {
 }
 
 /// An update as large as it may be, and readers of it who stop reading.
-async fn large(server: &Server, publisher: &Publisher) {
+async fn large(server: &Server, publisher: &Publisher<'_>) {
     let upload = publisher.repository("large", TAGS).await;
     row(
         "largest update",
-        format!("{:.1} MiB", upload.len() as f64 / f64::from(1 << 20)),
+        format!("{:.1} MiB", upload.bytes() as f64 / f64::from(1 << 20)),
     );
     let begun = Instant::now();
     publisher.send(&upload).await;

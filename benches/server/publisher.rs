@@ -39,7 +39,7 @@ impl Upload {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.body.len()
     }
 }

@@ -136,6 +136,7 @@ impl Serve {
         self.tls.apply(&mut config);
         config.listen = self.listen;
         config.limits.body = self.max_upload;
+        config.limits.bodies = BODIES.max(self.max_upload);
         config.limits.request_time = REQUEST_TIME;
         config.tls.clients = self.client_ca.clone().map(|ca| Clients {
             ca,
@@ -175,6 +176,10 @@ impl Serve {
 /// Longest time for a request from its head to its answer. The largest update, 16 MiB, takes it over an uplink of
 /// 1.1 Mbit/s; a minute or two more would only keep memory for those who never come to an end.
 const REQUEST_TIME: Duration = Duration::from_secs(120);
+
+/// Bytes of all updates that are arriving or being judged. Taken apart and read, an update takes three times its size
+/// beside its body, so these are 256 MiB; four of the largest, or thousands of usual size.
+const BODIES: usize = 64 << 20;
 
 /// Runs the server and what belongs to it. A part that ends takes the process with it.
 async fn serve<S: Storage>(args: &Serve, storage: S) -> anyhow::Result<Status> {

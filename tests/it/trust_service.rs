@@ -1,6 +1,6 @@
 //! A trust server without sockets: calls in, answers out, on a database in a folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use countersign::trustserver::seal::{OperatorKey, Sealer};
 use countersign::trustserver::service::{Options, TrustServer};
 use countersign::trustserver::storage::Storage as _;
 use countersign::trustserver::storage::sqlite::Sqlite;
+use countersign::trustserver::storage::{Change, Storage as _};
 use countersign::tuf::edit::{Draft, SignedFile, Terms};
 use countersign::tuf::{Algorithm, KeyId, PrivateKey, PublicKey, Role, sha256};
 use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
@@ -665,5 +666,61 @@ async fn everybody_may_ask_whether_the_server_is_well() {
         if status == StatusCode::OK {
             assert_eq!(response.body(), "{}");
         }
+    }
+}
+
+/// Lives were shortened: what was due by the longer ones is not by these, and is found first each time.
+#[tokio::test]
+async fn what_is_not_due_after_all_keeps_nobody_waiting() {
+    /// More than are looked at together.
+    const STRAYS: usize = 65;
+    let Scene {
+        server: first,
+        folder,
+    } = {
+        let scene = Scene::new(Options::default()).await;
+        scene.publish(&Owner::new()).await;
+        scene
+    };
+    let storage = Sqlite::open(folder.path()).await.unwrap();
+    let gun: Gun = GUN.parse().unwrap();
+    let files = storage.repository(&gun).await.unwrap().unwrap().files;
+    for stray in 0..STRAYS {
+        let change = Change {
+            files: files.clone(),
+            dropped: BTreeSet::new(),
+            renew_at: Some(Timestamp::UNIX_EPOCH),
+            keys_used: BTreeSet::new(),
+            at: Timestamp::now(),
+        };
+        let stray = format!("{GUN}/{stray}").parse().unwrap();
+        let _stored = storage.commit(&stray, 0, change).await.unwrap();
+    }
+    storage.delete(&gun, Timestamp::now()).await.unwrap();
+    drop(first);
+    let open = || Gatekeeper::fixed(Access::open_to_all());
+    let hasty = Options {
+        timestamp_life: Duration::ZERO,
+        ..Options::default()
+    };
+    let scene = Scene {
+        server: server(folder.path(), open(), hasty).await,
+        folder,
+    };
+    assert_eq!(scene.publish(&Owner::new()).await, StatusCode::OK);
+    let patient = server(scene.folder.path(), open(), Options::default()).await;
+    let keeping = patient.keep(|_| {}, CancellationToken::new());
+    let renewed = async {
+        // Not by asking the server, which would renew it on the spot.
+        while storage
+            .current(&gun, &Role::Timestamp)
+            .await
+            .unwrap()
+            .is_none_or(|file| file.version == 2)
+        {}
+    };
+    tokio::select! {
+        () = keeping => panic!("the server stopped looking after what it has"),
+        renewed = tokio::time::timeout(Duration::from_secs(60), renewed) => renewed.unwrap(),
     }
 }

@@ -23,7 +23,8 @@ const PING: Duration = Duration::from_secs(5);
 /// How often it is looked whether something is due. What is due has a third of its life left, so this may take long;
 /// it is short for those who set short lives.
 const LOOK: Duration = Duration::from_secs(10);
-/// Repositories renewed in one look. A thousand repositories of 14 days are due once in 14 minutes.
+/// Repositories renewed in one look. A thousand repositories of 14 days are due once in 14 minutes; where more are due, as
+/// after an import, the next look follows at once.
 const BATCH: usize = 64;
 /// Repositories renewed at a time: signing takes little, and calls come first.
 const AT_ONCE: usize = 4;
@@ -69,25 +70,35 @@ impl<S: Storage> TrustServer<S> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let due = match self.inner.storage.due(clock::now(), BATCH).await {
-                Ok(due) => due,
-                Err(error) => {
-                    error!(error = %chain(&error), "cannot find out what is to be renewed");
-                    continue;
-                }
-            };
-            stream::iter(due)
-                .for_each_concurrent(AT_ONCE, |gun| async move { self.renew_due(&gun).await })
-                .await;
+            while self.renew_batch().await {}
         }
     }
 
-    async fn renew_due(&self, gun: &Gun) {
+    /// Renews what is due; whether more of it is, most likely.
+    async fn renew_batch(&self) -> bool {
+        let due = match self.inner.storage.due(clock::now(), BATCH).await {
+            Ok(due) => due,
+            Err(error) => {
+                error!(error = %chain(&error), "cannot find out what is to be renewed");
+                return false;
+            }
+        };
+        let full = due.len() == BATCH;
+        let settled = stream::iter(due)
+            .map(|gun| async move { self.renew_due(&gun).await })
+            .buffer_unordered(AT_ONCE)
+            .fold(true, |all, settled| async move { all && settled });
+        // What could not even be put off would be found again and again.
+        settled.await && full
+    }
+
+    /// Whether the repository is not due any more.
+    async fn renew_due(&self, gun: &Gun) -> bool {
         let turn = self.inner.turns.take(gun).await;
         let renewed = self.renew(gun).await;
         drop(turn);
         let pause = match renewed {
-            Ok(true) => return,
+            Ok(true) => return true,
             // It was noted as due by another clock, or for another life. Left as it is it would be looked at over and
             // over, before all that come to be due later.
             Ok(false) => PAUSE.min(self.inner.options.timestamp_life / 6),
@@ -97,9 +108,11 @@ impl<S: Storage> TrustServer<S> {
             }
         };
         let until = clock::now().checked_add(pause).unwrap_or(Timestamp::MAX);
-        if let Err(error) = self.inner.storage.postpone(gun, until).await {
-            error!(%gun, error = %chain(&error), "the next attempt was not put off");
+        let postponed = self.inner.storage.postpone(gun, until).await;
+        if let Err(error) = &postponed {
+            error!(%gun, error = %chain(error), "the next attempt was not put off");
         }
+        postponed.is_ok()
     }
 
     /// Signs again what has expired, for somebody who asks for it. Of many who ask at once one has it done.

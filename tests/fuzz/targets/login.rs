@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use countersign::trustserver::access::{Access, Need, Peer, Refusal};
+use countersign::trustserver::access::{Access, Caller, Need, Peer, Refusal};
 use futures_util::FutureExt as _;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
@@ -35,34 +35,47 @@ pub(crate) fn honest() -> [String; 3] {
     ]
 }
 
-static ACCESS: LazyLock<Access> = LazyLock::new(|| {
-    let folder = std::env::temp_dir().join(format!("countersign-fuzz-login-{}", std::process::id()));
+static ACCESS: LazyLock<Access> = LazyLock::new(access);
+
+/// The rules, read from files as a server does.
+pub(crate) fn access() -> Access {
+    let name = format!(
+        "countersign-fuzz-login-{}-{}",
+        std::process::id(),
+        somebody().address.ip()
+    );
+    let folder = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("access.yaml"), RULES).unwrap();
     std::fs::write(folder.join("jwks.json"), JWKS).unwrap();
     let access = Access::read(&folder.join("access.yaml")).unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
     access
-});
+}
 
 pub(crate) fn run(data: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(data) else {
         return;
     };
-    let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
-    let need = Need::Pull("registry.example.com/team/app".parse().unwrap());
-    let admitted = ACCESS
-        .admit(&somebody(), &headers, &need, NOW.parse().unwrap())
-        .now_or_never()
-        .expect("there are no passwords that would take time");
-    match admitted {
+    match admitted(&ACCESS, value) {
         Ok(caller) => assert!(is_honest(data), "{caller:?} is let in"),
         Err(Refusal::Unauthorized { challenges, .. }) => {
             assert!(!is_honest(data), "{:?} is refused", String::from_utf8_lossy(data));
             assert!(!challenges.is_empty());
         }
-        Err(Refusal::TooMany { limit, .. }) => panic!("too many {limit} of somebody new"),
+        // After a hundred thousand addresses the next ones share their attempts.
+        Err(Refusal::TooMany { .. }) => {}
     }
+}
+
+/// Whether somebody who sends `value` may pull the repository.
+pub(crate) fn admitted(access: &Access, value: HeaderValue) -> Result<Caller, Refusal> {
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+    let need = Need::Pull("registry.example.com/team/app".parse().unwrap());
+    let admitted = access.admit(&somebody(), &headers, &need, NOW.parse().unwrap());
+    admitted
+        .now_or_never()
+        .expect("there are no passwords that would take time")
 }
 
 /// Schemes have no case (RFC 9110 §11.1), and spaces around what follows them mean nothing.
