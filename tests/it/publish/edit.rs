@@ -155,6 +155,7 @@ impl World {
         let delegate = |name| Change::Delegate {
             name,
             keys: vec![Arc::clone(&key)],
+            threshold: None,
             paths: vec!["".into()],
         };
         vec![delegate(name(signer)), delegate(DelegationName::releases())]
@@ -407,6 +408,7 @@ fn a_tag_outside_a_signers_paths_is_not_signed() {
     world.publish(&[Change::Delegate {
         name: name("alice"),
         keys: vec![key],
+        threshold: None,
         paths: vec!["v1".into()],
     }]);
     let release = |text: &str| Change::Release {
