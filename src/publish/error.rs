@@ -103,7 +103,9 @@ pub enum PublishError {
         roles: Vec<Role>,
     },
     /// A signer who was asked to sign cannot.
-    #[error("{signer} cannot sign {gun}:{tag} here: none of their keys is at hand, or none of their paths covers it")]
+    #[error(
+        "{signer} cannot sign {gun}:{tag} here: none of their keys is at hand, or none of their paths covers it"
+    )]
     NotAble {
         /// The repository.
         gun: Gun,
@@ -193,7 +195,9 @@ pub enum PublishError {
         key: KeyId,
     },
     /// Somebody else changed the keys of a role while they were being changed here.
-    #[error("the keys of {role} of {gun} were changed by somebody else just now: look what they are, and rotate again")]
+    #[error(
+        "the keys of {role} of {gun} were changed by somebody else just now: look what they are, and rotate again"
+    )]
     Rotated {
         /// The repository.
         gun: Gun,

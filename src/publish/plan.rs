@@ -268,10 +268,7 @@ fn chosen(
     held: &BTreeSet<KeyId>,
 ) -> Result<BTreeSet<Role>, PublishError> {
     let known = published.delegations();
-    let theirs = held
-        .intersection(&keys_of(published, signers))
-        .copied()
-        .collect();
+    let theirs = held.intersection(&keys_of(published, signers)).copied().collect();
     let able = published.signable(tag, &theirs);
     for name in signers {
         let (gun, signer) = (published.gun().clone(), name.signer().to_owned());
@@ -323,11 +320,7 @@ fn withdraw(
     Ok((Some(Change::Withdraw { tag, roles }), concern))
 }
 
-fn delegate(
-    published: &Published,
-    signer: &NewSigner,
-    held: &BTreeSet<KeyId>,
-) -> (Vec<Change>, Vec<String>) {
+fn delegate(published: &Published, signer: &NewSigner, held: &BTreeSet<KeyId>) -> (Vec<Change>, Vec<String>) {
     let NewSigner { name, keys, .. } = signer;
     let ours = keys.iter().any(|key| held.contains(&key.canonical()));
     let known = published.delegations();
@@ -365,9 +358,9 @@ fn unbound(known: &[SignerKeys], signer: &NewSigner) -> Vec<String> {
     let mut concerns = Vec::new();
     let role = &signer.name;
     let narrow = !signer.paths.iter().any(|path| path.is_empty());
-    let wider = |path: &&Box<str>| !signer.paths.iter().any(|asked| path.starts_with(&**asked));
+    let within = |path: &str| signer.paths.iter().any(|asked| path.starts_with(&**asked));
     if let Some(before) = known.iter().find(|known| known.name == *role) {
-        let more: Vec<_> = before.paths.iter().filter(wider).collect();
+        let more: Vec<_> = before.paths.iter().filter(|path| !within(path)).collect();
         if narrow && !more.is_empty() {
             concerns.push(format!(
                 "{role} may sign tags beginning with {more:?} besides, as before: remove the signer first to take that away"

@@ -220,19 +220,11 @@ pub trait Storage: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<ChangeRecord>, StorageError>> + Send;
 
     /// Repositories whose [`Change::renew_at`] is not after `at`, the most urgent first, at most `most`.
-    fn due(
-        &self,
-        at: Timestamp,
-        most: usize,
-    ) -> impl Future<Output = Result<Vec<Gun>, StorageError>> + Send;
+    fn due(&self, at: Timestamp, most: usize) -> impl Future<Output = Result<Vec<Gun>, StorageError>> + Send;
 
     /// Sets when a repository is due next without changing it otherwise: an attempt failed and is not to be repeated
     /// at once.
-    fn postpone(
-        &self,
-        gun: &Gun,
-        until: Timestamp,
-    ) -> impl Future<Output = Result<(), StorageError>> + Send;
+    fn postpone(&self, gun: &Gun, until: Timestamp) -> impl Future<Output = Result<(), StorageError>> + Send;
 
     /// Repositories in order of their names, beginning after `after`, at most `most`.
     fn repositories(

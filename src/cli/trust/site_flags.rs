@@ -10,8 +10,8 @@ use clap::Args;
 use tokio::time::Instant;
 use url::Url;
 
-use super::super::key_flags::docker_folder;
 use super::super::duration;
+use super::super::key_flags::docker_folder;
 use crate::policy::{Credentials, Lending, Notary, ReleasesMissing, Root};
 use crate::publish::{Anchor, Effect, Lifetimes, Options};
 use crate::reference::Gun;
@@ -221,7 +221,9 @@ impl SiteFlags {
 fn lifetime(text: &str) -> Result<Duration, String> {
     let lifetime = duration::parse(text)?;
     if lifetime < SHORTEST_LIFE {
-        return Err(format!("{text:?} is less than an hour: it would be over before anybody sees it"));
+        return Err(format!(
+            "{text:?} is less than an hour: it would be over before anybody sees it"
+        ));
     }
     Ok(lifetime)
 }

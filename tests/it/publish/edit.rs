@@ -255,6 +255,47 @@ fn every_base_role_is_rotated_with_the_signatures_that_that_takes() {
 }
 
 #[test]
+fn a_rotation_does_not_lower_how_many_must_sign() {
+    let (one, other) = (Key::p256(1).certified(GUN), Key::p256(21).certified(GUN));
+    let mut repo = Repo::new().threshold("root", 2).threshold("targets", 1);
+    repo.root = vec![one, other];
+    let verified = View::pinned(Pin::first_use())
+        .run(&repo.publish())
+        .result
+        .unwrap();
+    let published = Arc::new(Published::of(&gun(), &verified).unwrap());
+    let mut ring = Ring::default();
+    let replace = |keys| Change::Replace {
+        role: Role::Root,
+        keys,
+    };
+    let first = ring.certificate();
+    let again = ring.reissue(first.canonical());
+    for keys in [vec![first.clone()], vec![first.clone(), again]] {
+        let lowered = published.edit().apply(&replace(keys));
+        assert!(
+            matches!(
+                lowered,
+                Err(EditError::Threshold {
+                    threshold: 2,
+                    keys: 1,
+                    ..
+                })
+            ),
+            "{lowered:?}"
+        );
+    }
+    let mut draft = published.edit();
+    draft.apply(&replace(vec![first, ring.certificate()])).unwrap();
+    assert!(
+        draft
+            .needs()
+            .iter()
+            .all(|need| need.role != Role::Root || need.threshold == 2)
+    );
+}
+
+#[test]
 fn a_rotation_of_the_root_without_its_old_key_is_not_signed() {
     let mut world = World::new(false);
     let old = world.published().key_ids(&Role::Root);
