@@ -203,9 +203,15 @@ impl<K: Keyring> Publisher<'_, K> {
             Role::Delegation(name) => Some(name.clone()),
             Role::Root | Role::Targets | Role::Snapshot | Role::Timestamp => None,
         });
+        // Who has accepted, by force, that a delegation does not verify any more is not told that it failed.
+        let purpose = if signed.orphans.is_empty() {
+            Purpose::Trust
+        } else {
+            Purpose::Publish
+        };
         // What a server shows after a first publication is held to our root like what it shows before one.
         let looked = match self.anchored(deadline).await {
-            Ok(site) => site.needing(uploaded).look(Purpose::Trust, now, deadline).await,
+            Ok(site) => site.needing(uploaded).look(purpose, now, deadline).await,
             Err(setback) => Err(setback),
         };
         let verified = match looked {
