@@ -13,6 +13,7 @@ mod disk;
 mod error;
 mod old;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
@@ -38,7 +39,7 @@ pub struct KeyStore {
 }
 
 /// One key of the store.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Entry {
     /// The id that the file is named by. Whether it is the key's is known when the key is open.
     pub id: KeyId,
@@ -139,6 +140,16 @@ impl Entry {
     }
 }
 
+impl fmt::Debug for Entry {
+    /// Without the text: of a key in clear it is the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("id", &self.id)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Listing {
     /// The keys of `role`; for a role that belongs to a repository, of that repository.
     pub fn of_role(&self, role: &str, gun: Option<&str>) -> Vec<&Entry> {
@@ -221,10 +232,7 @@ impl KeyStore {
         disk::make_directory(&self.directory)?;
         let _turn = disk::lock(&self.directory)?;
         let path = self.path(id);
-        if disk::exists(&path) {
-            return Err(KeyStoreError::Exists { path });
-        }
-        disk::replace(&path, file.to_pem().as_bytes())?;
+        disk::create(&path, file.to_pem().as_bytes())?;
         Ok(path)
     }
 

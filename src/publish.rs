@@ -25,7 +25,7 @@ use jiff::Timestamp;
 pub use error::PublishError;
 pub use init::{Initial, SnapshotBy};
 pub use keyring::{Held, Keyring, KeyringError};
-pub use plan::{Signing, Witness};
+pub use plan::{NewSigner, Signing, Witness};
 pub use report::{Report, Written, expiring};
 pub use rotate::Rotation;
 pub use run::look;

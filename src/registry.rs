@@ -211,11 +211,13 @@ impl Registry {
             Some(value.to_str().unwrap_or_default().to_owned())
         };
         let digest = Digest::sha256(sha256(&response.body));
-        let said = expected
-            .map(ToString::to_string)
-            .or_else(|| header("docker-content-digest"));
-        // A registry may name its manifests by another algorithm; only the same one can be compared.
-        if let Some(said) = said.filter(|said| said.starts_with("sha256:") && *said != digest.to_string()) {
+        // A registry may name its manifests by another algorithm; only the same one can be compared. What we have asked
+        // for is compared in any case.
+        let said = match expected {
+            Some(expected) => Some(expected.to_string()),
+            None => header("docker-content-digest").filter(|said| said.starts_with("sha256:")),
+        };
+        if let Some(said) = said.filter(|said| *said != digest.to_string()) {
             return Err(RegistryError::Lie {
                 host: Arc::clone(&self.host),
                 said: said.chars().filter(|c| !c.is_control()).take(80).collect(),

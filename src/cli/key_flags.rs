@@ -9,6 +9,7 @@ use clap::Args;
 use super::complain;
 use super::passphrase::Passphrases;
 use crate::keystore::{KeyStore, Listing};
+use crate::review::verdict::printable;
 use crate::telemetry::chain;
 
 /// Where keys are, and what opens them.
@@ -45,7 +46,8 @@ impl KeyFlags {
 pub(super) fn listing(store: &KeyStore) -> anyhow::Result<Listing> {
     let listing = store.list()?;
     for warning in &listing.warnings {
-        complain(&format!("warning: {}", chain(warning)));
+        // Whoever may put a file there may call it what they like.
+        complain(&format!("warning: {}", printable(&chain(warning), usize::MAX)));
     }
     Ok(listing)
 }

@@ -48,6 +48,9 @@ async fn run(
 
 /// Whether the program succeeded, and the beginning of what it printed.
 async fn talk(command: &mut Command, server: &str) -> io::Result<(bool, Zeroizing<Vec<u8>>)> {
+    for secret in PASSPHRASES {
+        command.env_remove(secret);
+    }
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -65,6 +68,15 @@ async fn talk(command: &mut Command, server: &str) -> io::Result<(bool, Zeroizin
     Ok((child.wait().await?.success(), output))
 }
 
+/// What a helper has no business with: passphrases of keys, which publishers give by environment (notary-v1 §7.4).
+const PASSPHRASES: [&str; 6] = [
+    "DOCKER_CONTENT_TRUST_ROOT_PASSPHRASE",
+    "DOCKER_CONTENT_TRUST_REPOSITORY_PASSPHRASE",
+    "NOTARY_ROOT_PASSPHRASE",
+    "NOTARY_TARGETS_PASSPHRASE",
+    "NOTARY_SNAPSHOT_PASSPHRASE",
+    "NOTARY_DELEGATION_PASSPHRASE",
+];
 /// How every helper begins to say that it has no login for a server; it fails then.
 const NOTHING_KNOWN: &[u8] = b"credentials not found";
 /// Helpers that ask a cloud take a second or two.
@@ -106,6 +118,18 @@ mod tests {
         ] {
             assert_eq!(shell(script).await, want, "{script}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_helper_does_not_see_the_passphrases_of_keys() {
+        let mut command = Command::new("/bin/sh");
+        let script = r#"printf '{"Username":"u%s","Secret":"s"}' "$DOCKER_CONTENT_TRUST_ROOT_PASSPHRASE$NOTARY_TARGETS_PASSPHRASE""#;
+        command.args(["-c", script]);
+        for secret in PASSPHRASES {
+            command.env(secret, "seen");
+        }
+        let found = run(command, &"test".parse().unwrap(), "trust.example.com").await;
+        assert!(matches!(found, Ok(Some(Credential::Basic { user, .. })) if user == "u"));
     }
 
     #[tokio::test]

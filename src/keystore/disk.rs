@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use super::{EXTENSION, KeyStoreError, MAX_FILE, MAX_FILES, Result, Warning};
@@ -75,10 +76,6 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<String>> {
     }
 }
 
-pub(super) fn exists(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
-}
-
 /// Makes `directory` and what is above it, for nobody else.
 pub(super) fn make_directory(directory: &Path) -> Result<()> {
     DirBuilder::new()
@@ -110,17 +107,38 @@ pub(super) fn lock(directory: &Path) -> Result<File> {
 /// Puts `bytes` in the place of a file, which is on the disk before this returns. A symbolic link is replaced itself,
 /// not what it points to.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let written = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(PRIVATE_FILE))
-        .tempfile_in(directory)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.as_file().sync_all()?;
-            file.persist(path).map_err(|error| error.error)
-        });
+    let directory = folder(path);
+    let written = written(directory, bytes).and_then(|file| file.persist(path).map_err(|error| error.error));
     written.map_err(failed(path))?;
     sync(directory)
+}
+
+/// The same for a file that is not there yet. Docker and notary do not take turns with us: what they put there in the
+/// meantime stays, be it a file or a symbolic link.
+pub(super) fn create(path: &Path, bytes: &[u8]) -> Result<()> {
+    let directory = folder(path);
+    let file = written(directory, bytes).map_err(failed(path))?;
+    match file.persist_noclobber(path) {
+        Ok(_) => sync(directory),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(KeyStoreError::Exists { path: path.into() })
+        }
+        Err(error) => Err(failed(path)(error.error)),
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+/// `bytes` in a file of another name, on the disk.
+fn written(directory: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
+    let mut file = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(PRIVATE_FILE))
+        .tempfile_in(directory)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    Ok(file)
 }
 
 pub(super) fn remove(path: &Path) -> Result<()> {

@@ -290,3 +290,17 @@ fn a_new_key_is_stored_and_opens_again() {
     assert_eq!(entry.open(Some(&secret())).unwrap().public(), key.public());
     assert!(matches!(entry.open(None), Err(KeyStoreError::Key { .. })));
 }
+
+#[test]
+fn the_text_of_a_key_in_clear_is_not_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let private = directory.path().join("private");
+    fs::create_dir_all(&private).unwrap();
+    let key = PrivateKey::generate(Algorithm::EcdsaP256).unwrap();
+    let clear = fixture("notary/clear.key");
+    fs::write(private.join(format!("{}.key", key.id())), &clear).unwrap();
+    let listing = KeyStore::new(directory.path()).list().unwrap();
+    let secret = clear.lines().find(|line| line.len() == 64).unwrap();
+    assert_eq!(listing.keys.len(), 1);
+    assert!(!format!("{listing:?}").contains(secret));
+}

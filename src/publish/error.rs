@@ -92,6 +92,28 @@ pub enum PublishError {
         /// The roles.
         roles: Vec<Role>,
     },
+    /// What did not verify would do so again, unread (T49).
+    #[error(
+        "{} would verify again with these keys, with whatever tags are in there: witness it first, with --adopt to vouch \
+         for them or --empty to drop them, or say --force",
+        listed(roles)
+    )]
+    Revived {
+        /// The roles.
+        roles: Vec<Role>,
+    },
+    /// A signer who was asked to sign cannot.
+    #[error(
+        "{signer} cannot sign {gun}:{tag} here: none of their keys is at hand, or none of their paths covers it"
+    )]
+    NotAble {
+        /// The repository.
+        gun: Gun,
+        /// The tag.
+        tag: Tag,
+        /// The signer's name.
+        signer: String,
+    },
     /// A change that does not fit the repository, or cannot be signed.
     #[error(transparent)]
     Edit(#[from] EditError),
@@ -109,7 +131,8 @@ pub enum PublishError {
     },
     /// The server was told, and it is not known what came of it.
     #[error(
-        "it is not known whether {gun} was published: run the command again, which changes nothing if it was"
+        "it is not known whether {gun} was published: look with countersign trust inspect, or run the command again; \
+         nothing is lost by that"
     )]
     Unconfirmed {
         /// The repository.
@@ -139,6 +162,19 @@ pub enum PublishError {
         /// Its version.
         version: u64,
     },
+    /// More versions than anybody has published: to go above them would use up the versions there are (T6).
+    #[error(
+        "{server} says that it has {role} up to version {version} from before, which nobody has published: it is broken, \
+         or wants that role to run out of versions"
+    )]
+    Versions {
+        /// The server.
+        server: String,
+        /// The role.
+        role: Role,
+        /// Its version.
+        version: u64,
+    },
     /// A key that the server offers as its own is one of ours.
     #[error("{server} offers one of our own keys as the key of {role}: {key}")]
     OwnKey {
@@ -148,6 +184,25 @@ pub enum PublishError {
         role: Role,
         /// The canonical id.
         key: KeyId,
+    },
+    /// A root key that nobody needs a passphrase for (§7.1).
+    #[error(
+        "root key {key} is not encrypted, so anybody may have put it there: no repository is founded on it; if it is yours, \
+         countersign trust key passwd {key} encrypts it, else remove it"
+    )]
+    ClearRoot {
+        /// Its canonical id.
+        key: KeyId,
+    },
+    /// Somebody else changed the keys of a role while they were being changed here.
+    #[error(
+        "the keys of {role} of {gun} were changed by somebody else just now: look what they are, and rotate again"
+    )]
+    Rotated {
+        /// The repository.
+        gun: Gun,
+        /// The role.
+        role: Role,
     },
     /// No certificate could be made, or no key.
     #[error("no key for {role} could be made")]
@@ -196,10 +251,15 @@ impl PublishError {
             | Self::NotOurs { .. }
             | Self::NoSuchSigner { .. }
             | Self::Orphans { .. }
+            | Self::Revived { .. }
+            | Self::NotAble { .. }
             | Self::Edit(_)
             | Self::File(_)
             | Self::Altered { .. }
             | Self::OwnKey { .. }
+            | Self::ClearRoot { .. }
+            | Self::Rotated { .. }
+            | Self::Versions { .. }
             | Self::Key { .. }
             | Self::Keyring(_) => false,
         }
@@ -209,7 +269,7 @@ impl PublishError {
     pub const fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::Unanchored { .. } | Self::Keyring(_) | Self::Key { .. }
+            Self::Unanchored { .. } | Self::Keyring(_) | Self::Key { .. } | Self::ClearRoot { .. }
         )
     }
 }

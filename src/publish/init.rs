@@ -1,6 +1,5 @@
 //! A repository's beginning (notary-v1 §7.9).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::error::PublishError;
@@ -64,10 +63,10 @@ impl<K: Keyring> Publisher<'_, K> {
                 role: Role::Root,
                 source,
             })?;
-        let targets = self.own_key(&Role::Targets, &held, &BTreeSet::new())?;
+        let targets = self.own_key(&Role::Targets, &held)?;
         let snapshot = match initial.snapshot {
             SnapshotBy::Server => self.server_key(&Role::Snapshot).await?,
-            SnapshotBy::Publisher => self.own_key(&Role::Snapshot, &held, &BTreeSet::new())?,
+            SnapshotBy::Publisher => self.own_key(&Role::Snapshot, &held)?,
         };
         let timestamp = self.server_key(&Role::Timestamp).await?;
         let mut draft = Draft::initial(&[Arc::new(certificate)], &targets, &snapshot, &timestamp);
@@ -79,7 +78,7 @@ impl<K: Keyring> Publisher<'_, K> {
                 roles: [Role::Targets].into(),
             })?;
         }
-        let signed = self.sign(draft, now)?;
+        let signed = self.sign(draft, None, now)?;
         self.upload(&signed)
             .await
             .map_err(|failure| self.not_published(failure))?;
@@ -97,22 +96,27 @@ impl<K: Keyring> Publisher<'_, K> {
             .collect();
         roots.sort();
         match wanted.or_else(|| roots.first().copied()) {
-            Some(id) => Ok(self.keys.unlock(&id)?),
+            Some(id) => self.sealed_root(&id, held),
             None => self.new_key(&Role::Root),
         }
     }
 
-    /// A key of this repository that is at hand from an attempt before, and not among `used`; or a new one.
-    pub(super) fn own_key(
-        &self,
-        role: &Role,
-        held: &[Held],
-        used: &BTreeSet<KeyId>,
-    ) -> Result<Arc<PublicKey>, PublishError> {
+    /// A root key that trust is about to be founded on. One in clear is refused (§7.1): whoever could write into the key
+    /// store may have put it there, under the id that comes first.
+    pub(super) fn sealed_root(&self, id: &KeyId, held: &[Held]) -> Result<Arc<PrivateKey>, PublishError> {
+        if held.iter().any(|key| key.id == *id && !key.sealed) {
+            return Err(PublishError::ClearRoot { key: *id });
+        }
+        Ok(self.keys.unlock(id)?)
+    }
+
+    /// A key of this repository that an interrupted attempt to make it has left; or a new one. What is left was
+    /// encrypted by us: our passphrase opens it.
+    fn own_key(&self, role: &Role, held: &[Held]) -> Result<Arc<PublicKey>, PublishError> {
         let gun = self.site.gun().as_str();
-        let kept = held.iter().find(|key| {
-            key.role == role.as_str() && key.gun.as_deref() == Some(gun) && !used.contains(&key.id)
-        });
+        let kept = held
+            .iter()
+            .find(|key| key.role == role.as_str() && key.gun.as_deref() == Some(gun) && key.sealed);
         let key = match kept {
             Some(kept) => self.keys.unlock(&kept.id)?,
             None => self.new_key(role)?,

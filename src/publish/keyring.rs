@@ -46,6 +46,8 @@ pub struct Held {
     pub role: String,
     /// The repository it was made for.
     pub gun: Option<String>,
+    /// Whether it takes a passphrase to use it. One that does not may have been put there by anybody (T50).
+    pub sealed: bool,
 }
 
 /// What went wrong with a key, as the place where it is kept tells it.

@@ -22,18 +22,39 @@ pub struct Signing {
     pub length: u64,
 }
 
+/// Who is to sign from now on, and how.
+#[derive(Clone, Debug)]
+pub struct NewSigner {
+    /// The delegation of their own.
+    pub name: DelegationName,
+    /// Their keys; those they have stay.
+    pub keys: Vec<Arc<PublicKey>>,
+    /// How many of their keys must sign in their own delegation; else as many as did, which is one at the beginning.
+    /// `targets/releases`, which all signers share, keeps its own threshold.
+    pub threshold: Option<u64>,
+    /// Beginnings of the tags that they may sign; those they have stay.
+    pub paths: Vec<Box<str>>,
+}
+
 impl<K: Keyring> Publisher<'_, K> {
-    /// Signs tags, all in one publication. A repository that has no trust data is made, as `initial` says.
+    /// Signs tags, all in one publication: as those of `signers`, or, where none is named, as everybody whose key is at
+    /// hand. A repository that has no trust data, and so no signers, is made as `initial` says.
     ///
     /// # Errors
     ///
     /// [`PublishError`].
-    pub async fn sign_tags(&self, tags: &[Signing], initial: &Initial) -> Result<Report, PublishError> {
+    pub async fn sign_tags(
+        &self,
+        tags: &[Signing],
+        signers: &[DelegationName],
+        initial: &Initial,
+    ) -> Result<Report, PublishError> {
         let held = self.held()?;
         let mut warnings = Vec::new();
+        let who = |published: &Published| (!signers.is_empty()).then(|| keys_of(published, signers));
         let changed = self
-            .change(|published, _| {
-                let (changes, concerns) = release(published, tags, &held)?;
+            .change_as(who, |published, _| {
+                let (changes, concerns) = release(published, tags, signers, &held)?;
                 warnings = concerns;
                 Ok(changes)
             })
@@ -43,7 +64,7 @@ impl<K: Keyring> Publisher<'_, K> {
                 report.warnings.extend(warnings);
                 Ok(report)
             }
-            Err(PublishError::NotInitialised { .. }) => self.init(initial, tags).await,
+            Err(PublishError::NotInitialised { .. }) if signers.is_empty() => self.init(initial, tags).await,
             Err(error) => Err(error),
         }
     }
@@ -84,14 +105,8 @@ impl<K: Keyring> Publisher<'_, K> {
     /// # Errors
     ///
     /// [`PublishError`].
-    pub async fn add_signer(
-        &self,
-        name: &DelegationName,
-        keys: &[Arc<PublicKey>],
-        paths: &[Box<str>],
-        initial: &Initial,
-    ) -> Result<Report, PublishError> {
-        match self.delegate(name, keys, paths).await {
+    pub async fn add_signer(&self, signer: &NewSigner, initial: &Initial) -> Result<Report, PublishError> {
+        match self.delegate(signer).await {
             Err(PublishError::NotInitialised { .. }) => {}
             outcome => return outcome,
         }
@@ -99,23 +114,18 @@ impl<K: Keyring> Publisher<'_, K> {
         if self.options.effect == Effect::DryRun {
             return Ok(made);
         }
-        let report = self.delegate(name, keys, paths).await?;
+        let report = self.delegate(signer).await?;
         Ok(Report {
             initialised: true,
             ..report
         })
     }
 
-    async fn delegate(
-        &self,
-        name: &DelegationName,
-        keys: &[Arc<PublicKey>],
-        paths: &[Box<str>],
-    ) -> Result<Report, PublishError> {
+    async fn delegate(&self, signer: &NewSigner) -> Result<Report, PublishError> {
         let held = self.held()?;
         let mut warnings = Vec::new();
         let report = self.change(|published, _| {
-            let (changes, concerns) = delegate(published, name, keys, paths, &held);
+            let (changes, concerns) = delegate(published, signer, &held);
             warnings = concerns;
             Ok(changes)
         });
@@ -149,12 +159,17 @@ impl<K: Keyring> Publisher<'_, K> {
     ///
     /// [`PublishError`].
     pub async fn witness(&self, roles: &[Role], how: Witness) -> Result<Report, PublishError> {
-        self.change(|_, _| {
-            let changes = roles.iter().map(|role| match (how, role) {
-                (Witness::Adopt, Role::Delegation(name)) => Change::Adopt { name: name.clone() },
-                (Witness::Empty, Role::Delegation(name)) => Change::Empty { name: name.clone() },
+        self.change(|published, conflicts| {
+            // After a conflict it may be our own change that was taken after all.
+            let done = |name: &DelegationName| {
+                conflicts > 0 && published.version(&Role::Delegation(name.clone())).is_some()
+            };
+            let changes = roles.iter().filter_map(|role| match (how, role) {
+                (Witness::Adopt | Witness::Empty, Role::Delegation(name)) if done(name) => None,
+                (Witness::Adopt, Role::Delegation(name)) => Some(Change::Adopt { name: name.clone() }),
+                (Witness::Empty, Role::Delegation(name)) => Some(Change::Empty { name: name.clone() }),
                 (Witness::Renew | Witness::Adopt | Witness::Empty, role) => {
-                    Change::Resign { role: role.clone() }
+                    Some(Change::Resign { role: role.clone() })
                 }
             });
             Ok(changes.collect())
@@ -174,24 +189,27 @@ pub enum Witness {
     Empty,
 }
 
+/// The keys of those signers: canonical ids.
+fn keys_of(published: &Published, signers: &[DelegationName]) -> BTreeSet<KeyId> {
+    let roles = signers.iter().cloned().map(Role::Delegation);
+    roles.flat_map(|role| published.key_ids(&role)).collect()
+}
+
 fn release(
     published: &Published,
     tags: &[Signing],
+    signers: &[DelegationName],
     held: &BTreeSet<KeyId>,
 ) -> Result<(Vec<Change>, Vec<String>), PublishError> {
     let mut changes = Vec::new();
     let mut concerns = Vec::new();
     let gun = published.gun();
     for Signing { tag, sha256, length } in tags {
-        let roles = published.signable(tag, held);
-        if roles.is_empty() {
-            let signers = published.delegations().into_iter();
-            return Err(PublishError::NoSigner {
-                gun: gun.clone(),
-                tag: tag.clone(),
-                signers: signers.map(|signer| signer.name.to_string()).collect(),
-            });
-        }
+        let roles = if signers.is_empty() {
+            everybody(published, tag, held, &mut concerns)?
+        } else {
+            chosen(published, tag, signers, held)?
+        };
         if !roles.contains(&Role::Targets) && !roles.contains(&Role::releases()) {
             concerns.push(format!(
                 "{gun}:{tag} is signed, but not released: no key at hand may sign targets/releases"
@@ -205,6 +223,68 @@ fn release(
         });
     }
     Ok((changes, concerns))
+}
+
+/// The roles of all whose keys are at hand. Those of whose keys too few are do not keep the others from signing.
+fn everybody(
+    published: &Published,
+    tag: &Tag,
+    held: &BTreeSet<KeyId>,
+    concerns: &mut Vec<String>,
+) -> Result<BTreeSet<Role>, PublishError> {
+    let gun = published.gun();
+    let roles = published.signable(tag, held);
+    if roles.is_empty() {
+        let signers = published.delegations().into_iter();
+        return Err(PublishError::NoSigner {
+            gun: gun.clone(),
+            tag: tag.clone(),
+            signers: signers.map(|signer| signer.name.to_string()).collect(),
+        });
+    }
+    let own = |role: &&Role| !matches!(role, Role::Targets) && **role != Role::releases();
+    let (able, short): (BTreeSet<_>, BTreeSet<_>) = roles
+        .iter()
+        .filter(own)
+        .cloned()
+        .partition(|role| published.is_signable(role, held));
+    if able.is_empty() {
+        // Whoever is short is told so by what comes of signing.
+        return Ok(roles);
+    }
+    for role in &short {
+        concerns.push(format!(
+            "{gun}:{tag} is not signed in {role}: fewer of its keys are at hand than must sign"
+        ));
+    }
+    Ok(roles.difference(&short).cloned().collect())
+}
+
+/// The roles of those signers, each of whom must be able to, and `targets/releases`.
+fn chosen(
+    published: &Published,
+    tag: &Tag,
+    signers: &[DelegationName],
+    held: &BTreeSet<KeyId>,
+) -> Result<BTreeSet<Role>, PublishError> {
+    let known = published.delegations();
+    let theirs = held.intersection(&keys_of(published, signers)).copied().collect();
+    let able = published.signable(tag, &theirs);
+    for name in signers {
+        let (gun, signer) = (published.gun().clone(), name.signer().to_owned());
+        if known.iter().all(|known| known.name != *name) {
+            return Err(PublishError::NoSuchSigner { gun, name: signer });
+        }
+        if !able.contains(&Role::Delegation(name.clone())) {
+            let tag = tag.clone();
+            return Err(PublishError::NotAble { gun, tag, signer });
+        }
+    }
+    let wanted = |role: &Role| match role {
+        Role::Delegation(name) => *role == Role::releases() || signers.contains(name),
+        Role::Root | Role::Targets | Role::Snapshot | Role::Timestamp => false,
+    };
+    Ok(able.into_iter().filter(wanted).collect())
 }
 
 fn withdraw(
@@ -223,7 +303,7 @@ fn withdraw(
             Err(PublishError::NotSigned { gun, tag })
         };
     }
-    let ours = |role: &Role| !published.key_ids(role).is_disjoint(held);
+    let ours = |role: &Role| published.is_signable(role, held);
     let (roles, left): (BTreeSet<_>, BTreeSet<_>) = signed.into_iter().partition(ours);
     if roles.is_empty() {
         let roles = left.into_iter().collect();
@@ -240,26 +320,22 @@ fn withdraw(
     Ok((Some(Change::Withdraw { tag, roles }), concern))
 }
 
-fn delegate(
-    published: &Published,
-    name: &DelegationName,
-    keys: &[Arc<PublicKey>],
-    paths: &[Box<str>],
-    held: &BTreeSet<KeyId>,
-) -> (Vec<Change>, Vec<String>) {
+fn delegate(published: &Published, signer: &NewSigner, held: &BTreeSet<KeyId>) -> (Vec<Change>, Vec<String>) {
+    let NewSigner { name, keys, .. } = signer;
     let ours = keys.iter().any(|key| held.contains(&key.canonical()));
     let known = published.delegations();
     let mut changes = Vec::new();
-    let mut concerns = Vec::new();
-    for (name, paths) in [
-        (name.clone(), paths.to_vec()),
-        (DelegationName::releases(), vec!["".into()]),
+    let mut concerns = unbound(&known, signer);
+    for (name, threshold, paths) in [
+        (name.clone(), signer.threshold, signer.paths.clone()),
+        (DelegationName::releases(), None, vec!["".into()]),
     ] {
         let role = Role::Delegation(name.clone());
         let lives = known.iter().any(|signer| signer.name == name);
         changes.push(Change::Delegate {
             name,
-            keys: keys.to_vec(),
+            keys: keys.clone(),
+            threshold,
             paths,
         });
         // The server may still list a file from an earlier life of the role, signed by these very keys (T49).
@@ -275,6 +351,31 @@ fn delegate(
         }
     }
     (changes, concerns)
+}
+
+/// What a signer is not kept from, although it may look so.
+fn unbound(known: &[SignerKeys], signer: &NewSigner) -> Vec<String> {
+    let mut concerns = Vec::new();
+    let role = &signer.name;
+    let narrow = !signer.paths.iter().any(|path| path.is_empty());
+    let within = |path: &str| signer.paths.iter().any(|asked| path.starts_with(&**asked));
+    if let Some(before) = known.iter().find(|known| known.name == *role) {
+        let more: Vec<_> = before.paths.iter().filter(|path| !within(path)).collect();
+        if narrow && !more.is_empty() {
+            concerns.push(format!(
+                "{role} may sign tags beginning with {more:?} besides, as before: remove the signer first to take that away"
+            ));
+        }
+    }
+    if narrow || signer.threshold.is_some_and(|threshold| threshold > 1) {
+        concerns.push(format!(
+            "paths and threshold hold in {role}, for policies that name {} as a signer. Docker looks at targets/releases \
+             alone, which all signers share: there one of these keys can release any tag, unless that has a threshold of \
+             its own",
+            role.signer()
+        ));
+    }
+    concerns
 }
 
 fn undelegate(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::error::PublishError;
-use super::keyring::Keyring;
+use super::keyring::{Held, Keyring};
 use super::report::Report;
 use super::{Effect, Publisher};
 use crate::trust::present;
@@ -63,22 +63,27 @@ impl<K: Keyring> Publisher<'_, K> {
         };
         let mut report = self
             .change(|published, conflicts| {
-                let replaced_meanwhile = published.key_ids(&role) != old;
-                Ok(
-                    if conflicts > 0 && replaced_meanwhile && has(published, &change) {
-                        Vec::new()
-                    } else {
-                        vec![change.clone()]
-                    },
-                )
+                if conflicts > 0 && has(published, &change) {
+                    // Ours, and the answer got lost.
+                    Ok(Vec::new())
+                } else if published.key_ids(&role) == old {
+                    Ok(vec![change.clone()])
+                } else {
+                    // What we would put in their place may be just what the other meant to be rid of.
+                    let gun = published.gun().clone();
+                    Err(PublishError::Rotated {
+                        gun,
+                        role: role.clone(),
+                    })
+                }
             })
             .await?;
         if self.options.effect == Effect::Publish && matches!(role, Role::Targets | Role::Snapshot) {
-            // A key that is a signer's too goes on signing.
-            let signers = before.delegations().into_iter().flat_map(|signer| signer.keys);
-            let signers: BTreeSet<_> = signers.collect();
-            let old = old.difference(&signers).copied().collect();
-            report.warnings.extend(self.discard(&old, &change));
+            // A key that is a signer's too, or root's, goes on signing.
+            let mut needed = before.key_ids(&Role::Root);
+            needed.extend(before.delegations().into_iter().flat_map(|signer| signer.keys));
+            let old = old.difference(&needed).copied().collect();
+            report.warnings.extend(self.discard(&role, &old, &change));
         }
         Ok(report)
     }
@@ -98,9 +103,10 @@ impl<K: Keyring> Publisher<'_, K> {
                 self.certificates([id].into()).map(Some)
             }
             Rotation::Targets | Rotation::OwnSnapshot => {
-                let role = rotation.role();
-                let key = self.own_key(&role, &self.keys.held()?, &before.key_ids(&role))?;
-                Ok(Some(vec![key]))
+                // Always a new one: a key for the role that lies around may be the one that an earlier rotation was to be
+                // rid of, come back with a backup or never removed.
+                let key = self.new_key(&rotation.role())?;
+                Ok(Some(vec![Arc::new(key.public().clone())]))
             }
             Rotation::ServerSnapshot | Rotation::Timestamp => {
                 let role = rotation.role();
@@ -113,8 +119,9 @@ impl<K: Keyring> Publisher<'_, K> {
 
     fn certificates(&self, ids: BTreeSet<KeyId>) -> Result<Vec<Arc<PublicKey>>, PublishError> {
         let now = present()?;
+        let held = self.keys.held()?;
         let certificates = ids.into_iter().map(|id| {
-            let key = self.keys.unlock(&id)?;
+            let key = self.sealed_root(&id, &held)?;
             let certificate = key.root_certificate(self.site.gun(), now);
             certificate.map(Arc::new).map_err(|source| PublishError::Key {
                 role: Role::Root,
@@ -124,20 +131,25 @@ impl<K: Keyring> Publisher<'_, K> {
         certificates.collect()
     }
 
-    /// Removes replaced keys; that one could not be is no failure of the rotation.
-    fn discard(&self, old: &BTreeSet<KeyId>, change: &Change) -> Vec<String> {
+    /// Removes replaced keys; that one could not be is no failure of the rotation. One that was not made for this role
+    /// of this repository may serve another: it stays, and that is told.
+    fn discard(&self, role: &Role, old: &BTreeSet<KeyId>, change: &Change) -> Vec<String> {
         let Change::Replace { keys, .. } = change else {
             return Vec::new();
         };
-        let held = self.held().unwrap_or_default();
-        let replaced = old
-            .iter()
-            .filter(|id| held.contains(id) && keys.iter().all(|key| key.canonical() != **id));
-        let failed = replaced.filter_map(|id| {
-            let error = self.keys.remove(id).err()?;
+        let held = self.keys.held().unwrap_or_default().into_iter();
+        let replaced =
+            held.filter(|key| old.contains(&key.id) && keys.iter().all(|new| new.canonical() != key.id));
+        let kept = replaced.filter_map(|Held { id, role: made_for, gun, .. }| {
+            if made_for != role.as_str() || gun.as_deref() != Some(self.site.gun().as_str()) {
+                return Some(format!(
+                    "the replaced key {id} was not removed: it was made for something else, and may serve there"
+                ));
+            }
+            let error = self.keys.remove(&id).err()?;
             Some(format!("the replaced key {id} was not removed: {error}"))
         });
-        failed.collect()
+        kept.collect()
     }
 
     /// Deletes the repository's trust data, and what was seen of it. Keys stay.

@@ -24,14 +24,25 @@ const ATTEMPTS_UNANSWERED: u32 = 3;
 /// The first pause between attempts, without jitter; later ones double up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How often the reach of the search for a delegation's earlier life is doubled: versions have 53 bits.
-const MOST_LOOKS: u32 = 53;
+/// How often the reach of the search for a delegation's earlier life is doubled. A million publications are one every
+/// five minutes for ten years; a server that claims more would have us use up the versions there are.
+const MOST_LOOKS: u32 = 20;
 
 impl<K: Keyring> Publisher<'_, K> {
     /// Makes the change that `plan` says of the repository as it is found; again, of what it has become, as long as
     /// others are faster. `plan` is told how often that happened. It must ask for nothing that is so already.
     pub(super) async fn change(
         &self,
+        plan: impl FnMut(&Arc<Published>, u32) -> Result<Vec<Change>, PublishError>,
+    ) -> Result<Report, PublishError> {
+        self.change_as(|_| None, plan).await
+    }
+
+    /// The same, signed by no other keys than those that `who` names (canonical ids), where it names any, and by that of
+    /// the snapshot.
+    pub(super) async fn change_as(
+        &self,
+        who: impl Fn(&Published) -> Option<BTreeSet<KeyId>>,
         mut plan: impl FnMut(&Arc<Published>, u32) -> Result<Vec<Change>, PublishError>,
     ) -> Result<Report, PublishError> {
         let mut conflicts = 0;
@@ -46,7 +57,12 @@ impl<K: Keyring> Publisher<'_, K> {
                 return Ok(Report::unchanged(self.site.gun().clone(), conflicts));
             }
             self.raise_floors(&mut draft, deadline).await?;
-            let signed = self.sign(draft, now)?;
+            let signed = self.sign(draft, who(&published).as_ref(), now)?;
+            if !signed.revived.is_empty() && !self.options.force {
+                return Err(PublishError::Revived {
+                    roles: signed.revived,
+                });
+            }
             if !signed.orphans.is_empty() && !self.options.force {
                 return Err(PublishError::Orphans {
                     roles: signed.orphans,
@@ -114,11 +130,16 @@ impl<K: Keyring> Publisher<'_, K> {
     }
 
     async fn look(&self, now: Timestamp, deadline: Instant) -> Result<Verified, Setback> {
-        let site = match self.options.anchor {
+        let site = self.anchored(deadline).await?;
+        site.look(Purpose::Publish, now, deadline).await
+    }
+
+    /// The site with what vouches for it: a repository that was never seen is never believed just because it was first.
+    async fn anchored(&self, deadline: Instant) -> Result<Site, Setback> {
+        Ok(match self.options.anchor {
             Anchor::OwnRoot if !self.site.is_known(deadline).await? => self.site.pinned(self.own_roots()),
             Anchor::OwnRoot | Anchor::Configured | Anchor::FirstUse => self.site.clone(),
-        };
-        site.look(Purpose::Publish, now, deadline).await
+        })
     }
 
     /// A pin that our root keys meet, and nothing if we have none.
@@ -133,17 +154,27 @@ impl<K: Keyring> Publisher<'_, K> {
         Ok(self.keys.held()?.into_iter().map(|key| key.id).collect())
     }
 
-    pub(super) fn sign(&self, draft: Draft, now: Timestamp) -> Result<Signed, PublishError> {
+    pub(super) fn sign(
+        &self,
+        draft: Draft,
+        who: Option<&BTreeSet<KeyId>>,
+        now: Timestamp,
+    ) -> Result<Signed, PublishError> {
         (self.progress)(Progress::Signing);
-        let keys = self.unlock(&draft)?;
+        let keys = self.unlock(&draft, who)?;
         Ok(draft.sign(&keys, &self.options.terms.from(now))?)
     }
 
     /// Those keys at hand that the draft needs, and no others.
-    fn unlock(&self, draft: &Draft) -> Result<BTreeMap<KeyId, Arc<PrivateKey>>, PublishError> {
+    fn unlock(
+        &self,
+        draft: &Draft,
+        who: Option<&BTreeSet<KeyId>>,
+    ) -> Result<BTreeMap<KeyId, Arc<PrivateKey>>, PublishError> {
         let held = self.held()?;
         let mut wanted: BTreeSet<KeyId> = draft.snapshot_keys();
-        wanted.extend(draft.needs().into_iter().flat_map(|need| need.keys));
+        let needed = draft.needs().into_iter().flat_map(|need| need.keys);
+        wanted.extend(needed.filter(|key| who.is_none_or(|who| who.contains(key))));
         let keys = wanted
             .intersection(&held)
             .map(|id| Ok((*id, self.keys.unlock(id)?)));
@@ -172,8 +203,18 @@ impl<K: Keyring> Publisher<'_, K> {
             Role::Delegation(name) => Some(name.clone()),
             Role::Root | Role::Targets | Role::Snapshot | Role::Timestamp => None,
         });
-        let site = self.site.needing(uploaded);
-        let verified = match site.look(Purpose::Trust, now, deadline).await {
+        // Who has accepted, by force, that a delegation does not verify any more is not told that it failed.
+        let purpose = if signed.orphans.is_empty() {
+            Purpose::Trust
+        } else {
+            Purpose::Publish
+        };
+        // What a server shows after a first publication is held to our root like what it shows before one.
+        let looked = match self.anchored(deadline).await {
+            Ok(site) => site.needing(uploaded).look(purpose, now, deadline).await,
+            Err(setback) => Err(setback),
+        };
+        let verified = match looked {
             Ok(verified) => verified,
             Err(source @ Setback::Untrusted(_)) => {
                 return Err(PublishError::Unverified {
@@ -217,9 +258,12 @@ impl<K: Keyring> Publisher<'_, K> {
         let orphans = signed.orphans.iter().map(|role| {
             format!("{role} carries no valid signature now: none of its tags is trusted until a signer publishes it")
         });
+        let revived = signed.revived.iter().map(|role| {
+            format!("{role} verifies again with the keys it has now, and all its tags count: revoke what should not")
+        });
         Report {
             written: signed.files.iter().map(Written::from).collect(),
-            warnings: orphans.collect(),
+            warnings: orphans.chain(revived).collect(),
             ..Report::unchanged(self.site.gun().clone(), conflicts)
         }
     }
@@ -240,6 +284,13 @@ impl<K: Keyring> Publisher<'_, K> {
         while looks < MOST_LOOKS && self.has_version(role, gone, deadline).await? {
             (there, gone) = (gone, gone.saturating_mul(2));
             looks += 1;
+        }
+        if looks == MOST_LOOKS {
+            return Err(PublishError::Versions {
+                server: self.site.server().host().to_string(),
+                role: role.clone(),
+                version: there,
+            });
         }
         while gone.saturating_sub(there) > 1 {
             let middle = there.midpoint(gone);

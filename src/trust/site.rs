@@ -99,6 +99,18 @@ impl Site {
         site
     }
 
+    /// The same, but with a memory that ends with the value: of a repository that nothing vouches for, so that having been
+    /// looked at is not what vouches for it from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if there is no memory left.
+    pub fn forgetful(&self) -> Result<Self, StoreError> {
+        let mut site = self.clone();
+        site.store = Keeper::from(Arc::new(Store::memory()?));
+        Ok(site)
+    }
+
     /// Whether the repository was seen before, so that what was seen vouches for it.
     ///
     /// # Errors

@@ -54,6 +54,8 @@ pub enum Change {
         name: DelegationName,
         /// Keys to add.
         keys: Vec<Arc<PublicKey>>,
+        /// How many of its keys must sign from now on; else as many as did, which is one at the beginning.
+        threshold: Option<u64>,
         /// Prefixes of tags to add (§6.4); `""` is every tag.
         paths: Vec<Box<str>>,
     },
@@ -233,6 +235,16 @@ pub enum EditError {
     NoRotation {
         /// The role.
         role: Role,
+    },
+    /// The role would have fewer keys than must sign.
+    #[error("{role} would have {keys} keys, and {threshold} of them would have to sign")]
+    Threshold {
+        /// The role.
+        role: Role,
+        /// How many must sign.
+        threshold: u64,
+        /// How many different keys there would be.
+        keys: usize,
     },
     /// Too few of the role's keys are at hand.
     #[error(

@@ -104,8 +104,16 @@ fn plain(label: &str) -> Result<String> {
     let sound = (1..=MAX_LABEL).contains(&label.len())
         && label.trim() == label
         && !label.contains(char::is_control)
-        && !label.contains(['\u{2028}', '\u{2029}']);
+        && !label.contains(misleading);
     sound.then(|| label.to_owned()).ok_or(KeyFileError::Label)
+}
+
+/// Characters that reorder or hide the text around them: a label is shown to whoever is asked for a passphrase.
+fn misleading(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    )
 }
 
 /// One key as a file holds it.

@@ -328,6 +328,37 @@ fn some_keys_are_exported_by_id_or_by_repository() {
 }
 
 #[test]
+fn the_public_half_of_a_stored_key_is_what_was_given_out_when_it_was_made() {
+    let home = Home::new();
+    let made = home.key(&["generate", "alice"]);
+    let id = made.out.trim();
+    let given = fs::read_to_string(home.path("alice.pub")).unwrap();
+    let printed = home.key(&["export", "--public", "--key", id, "-"]);
+    assert_eq!(
+        (printed.status, printed.out.as_str()),
+        (0, given.as_str()),
+        "{printed:?}"
+    );
+    let written = home.key(&["export", "--public", "--key", id, "again.pub"]);
+    assert_eq!(written.status, 0, "{written:?}");
+    assert_eq!(fs::read_to_string(home.path("again.pub")).unwrap(), given);
+    assert_eq!(
+        home.key(&["export", "--public", "--key", id, "again.pub"]).status,
+        2
+    );
+    for wrong in [
+        &["export", "--public", "--all", "-"][..],
+        &["export", "--public", "-"],
+    ] {
+        let refused = home.key(wrong);
+        assert_eq!((refused.status, refused.out.as_str()), (2, ""), "{refused:?}");
+    }
+    let other = home.key(&["generate", "bob"]);
+    let both = ["export", "--public", "--key", id, "--key", other.out.trim(), "-"];
+    assert_eq!(home.key(&both).status, 2, "one at a time");
+}
+
+#[test]
 fn a_key_stored_in_clear_leaves_the_store_encrypted() {
     let home = Home::new();
     fs::create_dir_all(home.private()).unwrap();

@@ -35,10 +35,10 @@ pub(super) struct Diff {
 
 pub(super) fn run(args: &Diff) -> anyhow::Result<Status> {
     let gun = repository(&args.repository)?;
-    let site = args.site.sites()?.site(&gun)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let (site, _) = runtime.block_on(args.site.to_look_at(&gun))?;
     let timeout = args.site.timeout();
     let published = match runtime.block_on(publish::look(&site, timeout)) {
         Ok((published, _)) => published,

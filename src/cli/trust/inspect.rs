@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::super::{Status, complain, print};
 use super::desk::{fail, worse};
@@ -108,20 +107,19 @@ pub(super) fn show(
     gun: &Gun,
     tell: impl FnOnce(&Published) -> anyhow::Result<Status>,
 ) -> anyhow::Result<Status> {
-    let site = flags.sites()?.site(gun)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (known, looked) = runtime.block_on(async {
-        let known = site.is_known(Instant::now() + flags.timeout()).await;
-        let known = known.unwrap_or_default();
-        (known, publish::look(&site, flags.timeout()).await)
-    });
-    let (published, now) = match looked {
+    let (site, vouched) = runtime.block_on(flags.to_look_at(gun))?;
+    let (published, now) = match runtime.block_on(publish::look(&site, flags.timeout())) {
         Ok(found) => found,
         Err(error) => return Ok(fail(&error)),
     };
-    flags.warn_of_first_use(gun, known);
+    if !vouched {
+        complain(&format!(
+            "warning: {gun} was never seen from here: what follows is what the server shows, and nothing vouches for it"
+        ));
+    }
     let status = tell(&published)?;
     for warning in expiring(&published, now) {
         complain(&format!("warning: {warning}"));

@@ -36,7 +36,7 @@ enum Command {
     Load(transfer::Load),
     /// Puts the keys of a backup, or of `notary key export`, into the key store
     Import(transfer::Import),
-    /// Writes keys, encrypted as they are, into one file from which `import` restores them
+    /// Writes keys, encrypted as they are, into one file from which `import` restores them; or the public half of one
     Export(transfer::Export),
     /// Lists the keys of the key store
     List(List),

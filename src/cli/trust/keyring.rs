@@ -69,6 +69,7 @@ impl Keyring for Keys {
             id: entry.id,
             role: entry.role().unwrap_or_default().to_owned(),
             gun: entry.gun().map(str::to_owned),
+            sealed: entry.file.is_encrypted(),
         });
         Ok(keys.collect())
     }

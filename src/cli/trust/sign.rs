@@ -10,9 +10,10 @@ use super::super::{Status, complain};
 use super::desk::{Desk, DeskFlags};
 use super::image::{Tagged, by_repository, either, tagged};
 use super::initial_flags::InitialFlags;
+use super::signer::signer;
 use crate::fetch::{Helpers, Login};
 use crate::publish::Signing;
-use crate::reference::{Digest, Gun, Tag};
+use crate::reference::{Algorithm, Digest, Gun, Tag};
 use crate::registry::{Config, Manifest, Registry, RegistryError};
 use crate::review::verdict::printable;
 use crate::telemetry::chain;
@@ -29,6 +30,9 @@ pub(super) struct Sign {
     /// Length of the manifest in bytes: with it and --digest the registry is not asked
     #[arg(long, value_name = "BYTES", requires = "digest", env = "COUNTERSIGN_SIZE")]
     size: Option<u64>,
+    /// Sign as this signer only, and not as everybody whose key is at hand; may be repeated
+    #[arg(long, value_name = "NAME", env = "COUNTERSIGN_SIGNER", value_delimiter = ',')]
+    signer: Vec<String>,
     #[command(flatten)]
     initial: InitialFlags,
     #[command(flatten)]
@@ -63,6 +67,17 @@ pub(super) fn sign(args: &Sign) -> anyhow::Result<Status> {
         }
         image.digest = Some(digest.clone());
     }
+    let signers = args
+        .signer
+        .iter()
+        .map(|name| signer(name))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    for digest in images.iter().filter_map(|image| image.digest.as_ref()) {
+        // Before anything is asked: what a registry has under another algorithm cannot be compared with what is signed.
+        if digest.algorithm() != Algorithm::Sha256 {
+            bail!("{digest} cannot be signed: trust data can vouch for sha256 digests only");
+        }
+    }
     let wanted = match resolve(args, &images) {
         Ok(wanted) => wanted,
         Err(failure) => return failure,
@@ -73,7 +88,7 @@ pub(super) fn sign(args: &Sign) -> anyhow::Result<Status> {
     let initial = args.initial.initial();
     desk.each(guns, &async |publisher, gun| {
         let tags = wanted.get(gun).map_or(&[][..], Vec::as_slice);
-        publisher.sign_tags(tags, &initial).await
+        publisher.sign_tags(tags, &signers, &initial).await
     })
 }
 
@@ -150,7 +165,7 @@ async fn manifest(
 
 fn signing(image: &Tagged, manifest: &Manifest) -> anyhow::Result<Signing> {
     let sha256 = <[u8; 32]>::try_from(manifest.digest.bytes()).ok();
-    let sha256 = sha256.filter(|_| manifest.digest.algorithm() == crate::reference::Algorithm::Sha256);
+    let sha256 = sha256.filter(|_| manifest.digest.algorithm() == Algorithm::Sha256);
     Ok(Signing {
         tag: image.tag.clone(),
         sha256: sha256.context("trust data can vouch for sha256 digests only")?,

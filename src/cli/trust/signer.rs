@@ -13,7 +13,7 @@ use super::initial_flags::InitialFlags;
 use super::inspect::show;
 use super::site_flags::{SiteFlags, read};
 use crate::clock;
-use crate::publish::PublishError;
+use crate::publish::{NewSigner, PublishError};
 use crate::tuf::edit::{Published, SignerState};
 use crate::tuf::{DelegationName, PublicKey};
 
@@ -47,6 +47,12 @@ pub(super) struct Add {
     /// Beginning of the tags the signer may sign; may be repeated [default: every tag]
     #[arg(long, value_name = "PREFIX", env = "COUNTERSIGN_PATH", value_delimiter = ',')]
     path: Vec<String>,
+    /// How many of the signer's keys must sign in the signer's own role [default: as many as did, 1 for a new signer]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), env = "COUNTERSIGN_THRESHOLD")]
+    threshold: Option<u64>,
+    /// Do it even if tags lose their only signature by it, or a file that does not verify does again
+    #[arg(long, env = "COUNTERSIGN_FORCE")]
+    force: bool,
     #[command(flatten)]
     initial: InitialFlags,
     #[command(flatten)]
@@ -102,9 +108,15 @@ fn add(args: &Add) -> anyhow::Result<Status> {
         .iter()
         .map(|text| repository(text))
         .collect::<Result<Vec<_>, _>>()?;
-    let desk = Desk::new(&args.desk, false)?;
+    let signer = NewSigner {
+        name,
+        keys,
+        threshold: args.threshold,
+        paths,
+    };
+    let desk = Desk::new(&args.desk, args.force)?;
     desk.each(&guns, &async |publisher, _| {
-        publisher.add_signer(&name, &keys, &paths, &initial).await
+        publisher.add_signer(&signer, &initial).await
     })
 }
 
@@ -120,7 +132,7 @@ fn remove(args: &Remove) -> anyhow::Result<Status> {
 }
 
 /// The delegation of a signer, whom docker would take by that name too (§3.9).
-fn signer(name: &str) -> anyhow::Result<DelegationName> {
+pub(super) fn signer(name: &str) -> anyhow::Result<DelegationName> {
     let first = name
         .bytes()
         .next()
@@ -148,12 +160,15 @@ fn list(args: &List) -> anyhow::Result<Status> {
                 SignerState::Unsound(error) => format!("does not verify: {error}"),
                 SignerState::NotLoaded => "not looked at".to_owned(),
             };
-            print(&format!(
-                "{}\tkeys {}\tpaths {}\t{state}",
+            let line = format!(
+                "{}\tkeys {}\tthreshold {} of {}\tpaths {}\t{state}",
                 signer.name.signer(),
                 keys.join(" "),
+                signer.threshold,
+                keys.len(),
                 paths.join(" ")
-            ))?;
+            );
+            print(&line)?;
         }
         Ok::<_, PublishError>(Status::Success).map_err(Into::into)
     })

@@ -7,14 +7,16 @@ use std::{env, fs};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use tokio::time::Instant;
 use url::Url;
 
+use super::super::duration;
 use super::super::key_flags::docker_folder;
-use super::super::{complain, duration};
 use crate::policy::{Credentials, Lending, Notary, ReleasesMissing, Root};
 use crate::publish::{Anchor, Effect, Lifetimes, Options};
+use crate::reference::Gun;
 use crate::store::Store;
-use crate::trust::Sites;
+use crate::trust::{Site, Sites};
 
 /// Where repositories are published, and what vouches for them.
 #[derive(Args, Debug)]
@@ -65,13 +67,13 @@ pub(super) struct PublishFlags {
     #[arg(long, env = "COUNTERSIGN_DRY_RUN")]
     dry_run: bool,
     /// How long a root that is signed is good
-    #[arg(long, value_name = "DURATION", default_value = "87600h", value_parser = duration::parse, env = "COUNTERSIGN_ROOT_LIFETIME")]
+    #[arg(long, value_name = "DURATION", default_value = "87600h", value_parser = lifetime, env = "COUNTERSIGN_ROOT_LIFETIME")]
     root_lifetime: Duration,
     /// How long tags that are signed are good
-    #[arg(long, value_name = "DURATION", default_value = "26280h", value_parser = duration::parse, env = "COUNTERSIGN_TARGETS_LIFETIME")]
+    #[arg(long, value_name = "DURATION", default_value = "26280h", value_parser = lifetime, env = "COUNTERSIGN_TARGETS_LIFETIME")]
     targets_lifetime: Duration,
     /// How long a snapshot is good, where we make it
-    #[arg(long, value_name = "DURATION", default_value = "26280h", value_parser = duration::parse, env = "COUNTERSIGN_SNAPSHOT_LIFETIME")]
+    #[arg(long, value_name = "DURATION", default_value = "26280h", value_parser = lifetime, env = "COUNTERSIGN_SNAPSHOT_LIFETIME")]
     snapshot_lifetime: Duration,
 }
 
@@ -200,15 +202,33 @@ impl SiteFlags {
         ))
     }
 
-    /// Says that nothing vouches for what is shown, where that is so.
-    pub(super) fn warn_of_first_use(&self, gun: &crate::reference::Gun, known: bool) {
-        if self.anchor() == Anchor::OwnRoot && !known {
-            complain(&format!(
-                "warning: {gun} was never seen from here: what follows is what the server shows, and from now on it is held to it"
-            ));
+    /// A repository that is only to be looked at, and whether something vouches for it. Where nothing does, what is seen
+    /// is not remembered: a look is no reason to sign on top of what was looked at.
+    pub(super) async fn to_look_at(&self, gun: &Gun) -> anyhow::Result<(Site, bool)> {
+        let site = self.sites()?.site(gun)?;
+        // A memory that cannot be read is told by the look itself.
+        let known = site.is_known(Instant::now() + self.timeout).await.unwrap_or(true);
+        if known || self.anchor() != Anchor::OwnRoot {
+            Ok((site, true))
+        } else {
+            Ok((site.forgetful()?, false))
         }
     }
 }
+
+/// A duration after which what is signed is of no use. Shorter than the difference of two clocks, nobody would ever
+/// trust it: such a root blocks its repository for everybody.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let lifetime = duration::parse(text)?;
+    if lifetime < SHORTEST_LIFE {
+        return Err(format!(
+            "{text:?} is less than an hour: it would be over before anybody sees it"
+        ));
+    }
+    Ok(lifetime)
+}
+
+const SHORTEST_LIFE: Duration = Duration::from_secs(3600);
 
 pub(super) fn read(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))

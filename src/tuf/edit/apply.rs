@@ -36,7 +36,12 @@ impl Draft {
                 }
                 Ok(())
             }
-            Change::Delegate { name, keys, paths } => self.delegate(name, keys, paths),
+            Change::Delegate {
+                name,
+                keys,
+                threshold,
+                paths,
+            } => self.delegate(name, keys, *threshold, paths),
             Change::RemoveKeys { name, keys } => self.remove_keys(name, keys),
             Change::Undelegate { name } => self.undelegate(name),
             Change::Replace { role, keys } => self.replace(role, keys),
@@ -100,8 +105,8 @@ impl Draft {
         if self.targets.delegation(name).is_none() {
             return Err(EditError::NoSuchRole { role });
         }
-        if let Some((source, _)) = self.before.as_ref().and_then(|before| before.unsound.get(name)) {
-            let source = source.clone();
+        if let Some(unsound) = self.before.as_ref().and_then(|before| before.unsound.get(name)) {
+            let source = unsound.error.clone();
             return Err(EditError::Unsound { role, source });
         }
         // Whatever the server's snapshot still lists of a role that was not delegated is of an earlier life.
@@ -119,12 +124,20 @@ impl Draft {
         &mut self,
         name: &DelegationName,
         keys: &[Arc<PublicKey>],
+        threshold: Option<u64>,
         paths: &[Box<str>],
     ) -> Result<(), EditError> {
         if name.depth() != 1 {
             return Err(EditError::Nested { name: name.clone() });
         }
         let before = self.targets.clone();
+        if let Some(threshold) = threshold {
+            let listed = before
+                .delegation(name)
+                .map_or_else(Vec::new, |delegation| before.keys_of(delegation));
+            let all = ids_of(listed.into_iter().chain(keys));
+            enough(&Role::Delegation(name.clone()), &all, threshold)?;
+        }
         if self.targets.delegation(name).is_none() {
             let signers = Signers {
                 keyids: Vec::new(),
@@ -142,6 +155,9 @@ impl Draft {
                 if !delegation.signers.keyids.contains(&key.id()) {
                     delegation.signers.keyids.push(key.id());
                 }
+            }
+            if let Some(threshold) = threshold {
+                delegation.signers.threshold = threshold;
             }
             for path in paths {
                 if !covers(&delegation.paths, path) {
@@ -214,6 +230,9 @@ impl Draft {
         if keys.is_empty() || matches!(role, Role::Delegation(_)) {
             return Err(EditError::NoRotation { role: role.clone() });
         }
+        if let Some(signers) = self.root.signers_of(role) {
+            enough(role, &ids_of(keys), signers.threshold)?;
+        }
         self.root.replace(role, keys);
         self.dirty.insert(Role::Root);
         if *role == Role::Targets {
@@ -245,10 +264,10 @@ impl Draft {
             return Err(EditError::NoSuchRole { role });
         }
         let unsound = self.before.as_ref().and_then(|before| before.unsound.get(name));
-        let Some((source, document)) = unsound else {
+        let Some(unsound) = unsound else {
             return Err(EditError::Sound { role });
         };
-        let document = match (document, with_tags) {
+        let document = match (&unsound.document, with_tags) {
             (Some(document), true) => document.clone(),
             (Some(document), false) => TargetsDocument {
                 version: document.version,
@@ -256,7 +275,7 @@ impl Draft {
             },
             (None, false) => TargetsDocument::default(),
             (None, true) => {
-                let source = source.clone();
+                let source = unsound.error.clone();
                 return Err(EditError::Unsound { role, source });
             }
         };
@@ -264,6 +283,23 @@ impl Draft {
         self.dirty.insert(role);
         Ok(())
     }
+}
+
+/// Each key once, in however many certificates it comes (T19).
+fn ids_of<'a>(keys: impl IntoIterator<Item = &'a Arc<PublicKey>>) -> BTreeSet<KeyId> {
+    keys.into_iter().map(|key| key.canonical()).collect()
+}
+
+/// A role must have as many keys as must sign, or nobody signs it ever again.
+fn enough(role: &Role, keys: &BTreeSet<KeyId>, threshold: u64) -> Result<(), EditError> {
+    if threshold >= 1 && u64::try_from(keys.len()).is_ok_and(|keys| keys >= threshold) {
+        return Ok(());
+    }
+    Err(EditError::Threshold {
+        role: role.clone(),
+        threshold,
+        keys: keys.len(),
+    })
 }
 
 /// Whether everything that begins with `path` begins with one of `paths`.

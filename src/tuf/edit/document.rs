@@ -107,12 +107,12 @@ impl RootDocument {
         self.roles.get(role.as_str())
     }
 
-    /// Gives a base role other keys. Those that no role lists any more go, except old root certificates, which the
-    /// reference leaves where they are (§3.8).
+    /// Gives a base role other keys; how many of them must sign stays. Keys that no role lists any more go, except old
+    /// root certificates, which the reference leaves where they are (§3.8).
     pub(in super::super) fn replace(&mut self, role: &Role, keys: &[Arc<PublicKey>]) {
         let signers = Signers {
             keyids: keys.iter().map(|key| key.id()).collect(),
-            threshold: 1,
+            threshold: self.signers_of(role).map_or(1, |signers| signers.threshold),
         };
         self.keys
             .extend(keys.iter().map(|key| (key.id(), Arc::clone(key))));

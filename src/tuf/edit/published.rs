@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::super::canonical::Value;
@@ -20,11 +21,22 @@ pub struct Published {
     pub(super) root: RootDocument,
     pub(super) targets: TargetsDocument,
     pub(super) delegations: BTreeMap<DelegationName, TargetsDocument>,
-    /// Published, and not verifying; with the file, if there is one.
-    pub(super) unsound: BTreeMap<DelegationName, (Error, Option<TargetsDocument>)>,
+    /// Published, and not verifying.
+    pub(super) unsound: BTreeMap<DelegationName, Unsound>,
     pub(super) snapshot: SnapshotDocument,
     pub(super) files: BTreeMap<Role, Current>,
     pub(super) seen: BTreeMap<Role, Seen>,
+}
+
+/// The file of a delegation that does not verify.
+#[derive(Clone, Debug)]
+pub(super) struct Unsound {
+    /// What is wrong with it.
+    pub(super) error: Error,
+    /// The file, if there is one.
+    pub(super) file: Option<Bytes>,
+    /// What it says, if it can be read.
+    pub(super) document: Option<TargetsDocument>,
 }
 
 /// A signed tag, as docker shows it (§6.5).
@@ -105,7 +117,12 @@ impl Published {
             let document = file
                 .as_ref()
                 .and_then(|file| TargetsDocument::read(&role, file).ok());
-            (name.clone(), (error.clone(), document))
+            let unsound = Unsound {
+                error: error.clone(),
+                file: file.clone(),
+                document,
+            };
+            (name.clone(), unsound)
         });
         Ok(Self {
             gun: gun.clone(),
@@ -208,7 +225,7 @@ impl Published {
         let listed = self.snapshot.meta.contains_key(&*name.to_string());
         match (self.delegations.contains_key(name), self.unsound.get(name)) {
             (true, _) => SignerState::Published,
-            (false, Some((error, _))) => SignerState::Unsound(error.clone()),
+            (false, Some(unsound)) => SignerState::Unsound(unsound.error.clone()),
             (false, None) if listed => SignerState::NotLoaded,
             (false, None) => SignerState::Unpublished,
         }
@@ -221,7 +238,10 @@ impl Published {
 
     /// The tags in the file of a delegation that does not verify.
     pub fn unsound_tags(&self, name: &DelegationName) -> Vec<String> {
-        let document = self.unsound.get(name).and_then(|(_, document)| document.as_ref());
+        let document = self
+            .unsound
+            .get(name)
+            .and_then(|unsound| unsound.document.as_ref());
         document.map_or_else(Vec::new, |document| {
             document.targets.keys().map(ToString::to_string).collect()
         })
@@ -229,19 +249,50 @@ impl Published {
 
     /// The roles directly below `targets` that may sign `tag` and one of whose keys is among `held`; `targets` if
     /// nothing is delegated (§6.5).
+    ///
+    /// `targets/releases` lists every signer's keys for every tag. Signers whose own role may not sign the tag do not get
+    /// round that there: only a key that is no other role's, or of one that may, counts.
     pub fn signable(&self, tag: &Tag, held: &BTreeSet<KeyId>) -> BTreeSet<Role> {
         if self.targets.delegations.is_empty() {
             return [Role::Targets].into();
         }
-        let delegations = self.delegations().into_iter();
-        let able = delegations.filter(|delegation| {
-            delegation
-                .paths
-                .iter()
-                .any(|path| tag.as_str().starts_with(&**path))
-                && !delegation.keys.is_disjoint(held)
-        });
-        able.map(|delegation| Role::Delegation(delegation.name)).collect()
+        let (shared, own): (Vec<_>, Vec<_>) = self
+            .delegations()
+            .into_iter()
+            .partition(|delegation| delegation.name == DelegationName::releases());
+        let covers = |delegation: &SignerKeys| {
+            let mut paths = delegation.paths.iter();
+            paths.any(|path| tag.as_str().starts_with(&**path))
+        };
+        let able: Vec<_> = own
+            .iter()
+            .filter(|signer| covers(signer) && !signer.keys.is_disjoint(held))
+            .collect();
+        let lends = |key: &KeyId| {
+            able.iter().any(|signer| signer.keys.contains(key))
+                || own.iter().all(|signer| !signer.keys.contains(key))
+        };
+        let releases = shared
+            .iter()
+            .filter(|shared| covers(shared) && shared.keys.intersection(held).any(lends));
+        let able = able.iter().copied().chain(releases);
+        able.map(|delegation| Role::Delegation(delegation.name.clone()))
+            .collect()
+    }
+
+    /// Whether as many of the role's keys are among `held` as must sign.
+    pub fn is_signable(&self, role: &Role, held: &BTreeSet<KeyId>) -> bool {
+        let threshold = match role {
+            Role::Delegation(name) => self
+                .targets
+                .delegation(name)
+                .map(|delegation| delegation.signers.threshold),
+            Role::Root | Role::Targets | Role::Snapshot | Role::Timestamp => {
+                self.root.signers_of(role).map(|signers| signers.threshold)
+            }
+        };
+        let at_hand = self.key_ids(role).intersection(held).count();
+        threshold.is_some_and(|threshold| u64::try_from(at_hand).is_ok_and(|at_hand| at_hand >= threshold))
     }
 
     /// The roles in which `tag` is signed.
@@ -388,7 +439,7 @@ fn read_entry(entry: &Value) -> Option<([u8; 32], u64)> {
 }
 
 impl Current {
-    fn of(role: &Role, file: &bytes::Bytes) -> Result<Self, Error> {
+    fn of(role: &Role, file: &Bytes) -> Result<Self, Error> {
         let envelope = Envelope::parse(role, file)?;
         let expires = || -> Result<Timestamp, FormatError> {
             Object::map(envelope.signed(), "signed")?.time("expires")

@@ -72,6 +72,9 @@ pub struct Signed {
     pub files: Vec<SignedFile>,
     /// Delegations whose file does not verify any more, since nobody who may sign it is at hand.
     pub orphans: Vec<Role>,
+    /// Delegations whose file did not verify, and does so with the keys they have after the change, although nobody has
+    /// adopted it (T49).
+    pub revived: Vec<Role>,
 }
 
 /// One signed file.
@@ -150,7 +153,10 @@ impl Draft {
         keys: &BTreeMap<KeyId, Arc<PrivateKey>>,
         terms: &Terms,
     ) -> Result<Signed, EditError> {
-        let mut signed = Signed::default();
+        let mut signed = Signed {
+            revived: self.revived(),
+            ..Signed::default()
+        };
         for role in self.orphaned() {
             let enough = self.authorities(&role).iter().all(|authority| {
                 let held = authority.ids().iter().filter(|id| keys.contains_key(id)).count();
@@ -291,16 +297,24 @@ impl Draft {
     }
 
     fn delegating(&self, name: &DelegationName) -> Option<Authority<'_>> {
-        let document: &TargetsDocument = match Role::Delegation(name.clone()).parent()? {
-            Role::Targets => &self.targets,
-            Role::Delegation(parent) => self.delegations.get(&parent)?,
-            Role::Root | Role::Snapshot | Role::Timestamp => return None,
+        delegating(&self.targets, &self.delegations, name)
+    }
+
+    /// Delegations whose file counts again, without being written anew, only because of who may sign it now.
+    fn revived(&self) -> Vec<Role> {
+        let Some(before) = &self.before else {
+            return Vec::new();
         };
-        let delegation = document.delegation(name)?;
-        Some(Authority {
-            keys: document.keys_of(delegation),
-            threshold: delegation.signers.threshold,
-        })
+        let unsound = before.unsound.iter().filter_map(|(name, unsound)| {
+            let role = Role::Delegation(name.clone());
+            let file = unsound.file.as_ref().filter(|_| !self.dirty.contains(&role))?;
+            let vouched = |authority: Option<Authority<'_>>| {
+                authority.is_some_and(|authority| authority.vouches(&role, file).is_ok())
+            };
+            let was = vouched(delegating(&before.targets, &before.delegations, name));
+            (!was && vouched(self.delegating(name))).then_some(role)
+        });
+        unsound.collect()
     }
 
     /// Delegations whose file, as it is, was signed by nobody who may sign it after the change.
@@ -322,6 +336,24 @@ impl Draft {
             })
             .collect()
     }
+}
+
+/// Who signs the file of a delegation, as the role above it says.
+fn delegating<'a>(
+    targets: &'a TargetsDocument,
+    delegations: &'a BTreeMap<DelegationName, TargetsDocument>,
+    name: &DelegationName,
+) -> Option<Authority<'a>> {
+    let document = match Role::Delegation(name.clone()).parent()? {
+        Role::Targets => targets,
+        Role::Delegation(parent) => delegations.get(&parent)?,
+        Role::Root | Role::Snapshot | Role::Timestamp => return None,
+    };
+    let delegation = document.delegation(name)?;
+    Some(Authority {
+        keys: document.keys_of(delegation),
+        threshold: delegation.signers.threshold,
+    })
 }
 
 fn of_root<'a>(root: &'a document::RootDocument, role: &Role) -> Option<Authority<'a>> {

@@ -140,6 +140,7 @@ impl Scene {
         Change::Delegate {
             name: name(to),
             keys: keys.iter().map(|who| self.public(who)).collect(),
+            threshold: None,
             paths: vec!["".into()],
         }
     }

@@ -15,22 +15,22 @@ use crate::repo::{GUN, Repo};
 use crate::trust_server::{Fault, TrustServer, Wants};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const PASSPHRASE: &str = "a passphrase nobody prints";
-const DIGEST: &str = "sha256:183f0249d5f05b52ae8b9b3f7c9ba895708f3e5a32aab808814b84a2acb5497a";
+pub(super) const PASSPHRASE: &str = "a passphrase nobody prints";
+pub(super) const DIGEST: &str = "sha256:183f0249d5f05b52ae8b9b3f7c9ba895708f3e5a32aab808814b84a2acb5497a";
 
 /// A publisher with a folder of their own, and a server that takes their publications.
-struct World {
-    server: TrustServer,
-    ledgers: Ledgers,
-    folder: TempDir,
+pub(super) struct World {
+    pub(super) server: TrustServer,
+    pub(super) ledgers: Ledgers,
+    pub(super) folder: TempDir,
 }
 
 /// How a command ended, and what it said.
 #[derive(Debug)]
-struct Ended {
-    status: Option<i32>,
-    out: String,
-    err: String,
+pub(super) struct Ended {
+    pub(super) status: Option<i32>,
+    pub(super) out: String,
+    pub(super) err: String,
 }
 
 impl From<Output> for Ended {
@@ -47,7 +47,7 @@ impl From<Output> for Ended {
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::wanting(Wants::Nothing).await
     }
 
@@ -63,7 +63,7 @@ impl World {
         }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(cargo_bin!("countersign"));
         command
             .env_clear()
@@ -78,30 +78,30 @@ impl World {
         command
     }
 
-    async fn run(&self, arguments: &[&str]) -> Ended {
+    pub(super) async fn run(&self, arguments: &[&str]) -> Ended {
         let output = self.command(arguments).output();
         timeout(PATIENCE, output).await.unwrap().unwrap().into()
     }
 
-    async fn does(&self, arguments: &[&str]) -> Ended {
+    pub(super) async fn does(&self, arguments: &[&str]) -> Ended {
         let ended = self.run(arguments).await;
         assert_eq!(ended.status, Some(0), "{arguments:?}: {ended:?}");
         ended
     }
 
     /// Signs a tag without asking a registry.
-    async fn sign(&self, tag: &str) -> Ended {
+    pub(super) async fn sign(&self, tag: &str) -> Ended {
         let image = format!("{GUN}:{tag}");
         self.run(&["sign", &image, "--digest", DIGEST, "--size", "1000"])
             .await
     }
 
-    fn version(&self, role: &str) -> u64 {
+    pub(super) fn version(&self, role: &str) -> u64 {
         self.ledgers.of(GUN, |ledger| ledger.version(role))
     }
 
     /// How many key files there are.
-    fn keys(&self) -> usize {
+    pub(super) fn keys(&self) -> usize {
         let folder = self.folder.path().join("trust/private");
         let Ok(files) = std::fs::read_dir(folder) else {
             return 0;
@@ -110,7 +110,7 @@ impl World {
         files.filter(|file| is_key(file.as_ref().unwrap().path())).count()
     }
 
-    fn uploads(&self) -> usize {
+    pub(super) fn uploads(&self) -> usize {
         let posted = |logged: &&crate::trust_server::Logged| {
             logged.method == "POST" && logged.target.ends_with("/tuf/")
         };
@@ -118,7 +118,7 @@ impl World {
     }
 
     /// The tags that `inspect` shows.
-    async fn tags(&self) -> Vec<String> {
+    pub(super) async fn tags(&self) -> Vec<String> {
         let ended = self.does(&["inspect", GUN, "--output", "json"]).await;
         let inspected: Value = serde_json::from_str(&ended.out).unwrap();
         let tags = inspected[0]["SignedTags"].as_array().unwrap().iter();
@@ -127,14 +127,19 @@ impl World {
     }
 
     /// Alice's key in the key store, and its public half in a file.
-    async fn alice(&self) -> String {
+    pub(super) async fn alice(&self) -> String {
+        self.key_of("alice").await
+    }
+
+    /// A signer's key in the key store, and its public half in a file.
+    pub(super) async fn key_of(&self, signer: &str) -> String {
         let folder = self.folder.path().to_str().unwrap();
-        self.does(&["key", "generate", "alice", "--dir", folder]).await;
-        format!("{folder}/alice.pub")
+        self.does(&["key", "generate", signer, "--dir", folder]).await;
+        format!("{folder}/{signer}.pub")
     }
 }
 
-fn error(code: &str, detail: &Value) -> String {
+pub(super) fn error(code: &str, detail: &Value) -> String {
     json!({"errors": [{"code": code, "message": "m", "detail": detail}]}).to_string()
 }
 
@@ -358,8 +363,8 @@ async fn a_rotation_that_fails_leaves_the_old_key_and_one_that_succeeds_removes_
     world.does(&["rotate", "targets", GUN]).await;
     assert_eq!(
         world.keys(),
-        2,
-        "the new key of before was used, the old one is gone"
+        3,
+        "root, the key of the attempt that failed, and the one of now: the old one is gone"
     );
     assert_eq!(world.sign("3.0").await.status, Some(0));
 }

@@ -155,6 +155,7 @@ impl World {
         let delegate = |name| Change::Delegate {
             name,
             keys: vec![Arc::clone(&key)],
+            threshold: None,
             paths: vec!["".into()],
         };
         vec![delegate(name(signer)), delegate(DelegationName::releases())]
@@ -251,6 +252,47 @@ fn every_base_role_is_rotated_with_the_signatures_that_that_takes() {
     }]);
     let verified = world.publish(&[world.release("1.1", "eleven")]);
     assert_eq!(digest_of(&verified, "1.1"), crate::repo::digest("eleven"));
+}
+
+#[test]
+fn a_rotation_does_not_lower_how_many_must_sign() {
+    let (one, other) = (Key::p256(1).certified(GUN), Key::p256(21).certified(GUN));
+    let mut repo = Repo::new().threshold("root", 2).threshold("targets", 1);
+    repo.root = vec![one, other];
+    let verified = View::pinned(Pin::first_use())
+        .run(&repo.publish())
+        .result
+        .unwrap();
+    let published = Arc::new(Published::of(&gun(), &verified).unwrap());
+    let mut ring = Ring::default();
+    let replace = |keys| Change::Replace {
+        role: Role::Root,
+        keys,
+    };
+    let first = ring.certificate();
+    let again = ring.reissue(first.canonical());
+    for keys in [vec![first.clone()], vec![first.clone(), again]] {
+        let lowered = published.edit().apply(&replace(keys));
+        assert!(
+            matches!(
+                lowered,
+                Err(EditError::Threshold {
+                    threshold: 2,
+                    keys: 1,
+                    ..
+                })
+            ),
+            "{lowered:?}"
+        );
+    }
+    let mut draft = published.edit();
+    draft.apply(&replace(vec![first, ring.certificate()])).unwrap();
+    assert!(
+        draft
+            .needs()
+            .iter()
+            .all(|need| need.role != Role::Root || need.threshold == 2)
+    );
 }
 
 #[test]
@@ -407,6 +449,7 @@ fn a_tag_outside_a_signers_paths_is_not_signed() {
     world.publish(&[Change::Delegate {
         name: name("alice"),
         keys: vec![key],
+        threshold: None,
         paths: vec!["v1".into()],
     }]);
     let release = |text: &str| Change::Release {

@@ -57,6 +57,9 @@ pub(super) struct Export {
     file: PathBuf,
     #[command(flatten)]
     which: Which,
+    /// The public half of one --key, to be given to whoever runs signer add
+    #[arg(long, conflicts_with_all = ["all", "keys_of"], env = "COUNTERSIGN_PUBLIC")]
+    public: bool,
     #[command(flatten)]
     keys: KeyFlags,
 }
@@ -219,19 +222,40 @@ pub(super) fn export(args: &Export) -> anyhow::Result<Status> {
     }
     let mut passphrases = args.keys.passphrases()?;
     let mut text = Zeroizing::new(String::new());
-    for key in &keys {
-        text.push_str(&sealed(key, &mut passphrases)?.to_bundle_pem(key.id));
+    if args.public {
+        let [key] = keys.as_slice() else {
+            bail!("--public is for one key: whoever reads a file of public keys reads the first");
+        };
+        text.push_str(&public(key, &mut passphrases)?);
+    } else {
+        for key in &keys {
+            text.push_str(&sealed(key, &mut passphrases)?.to_bundle_pem(key.id));
+        }
     }
     if args.file == Path::new("-") {
         print(&text)?;
+        return Ok(Status::Success);
+    }
+    let mut file = create(&args.file)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("cannot write {}", args.file.display()))?;
+    if args.public {
+        complain(&format!("the public key is in {}", args.file.display()));
     } else {
-        let mut file = create(&args.file)?;
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_all())
-            .with_context(|| format!("cannot write {}", args.file.display()))?;
         complain(&format!("{} keys are in {}", keys.len(), args.file.display()));
     }
     Ok(Status::Success)
+}
+
+/// The public half as `signer add --key` takes it. It is computed from the key itself: nothing else in the file says
+/// whose it is.
+fn public(key: &Entry, passphrases: &mut Passphrases) -> anyhow::Result<String> {
+    let role = key.role().unwrap_or(DEFAULT_ROLE);
+    let opened = passphrases.open(key)?;
+    opened
+        .public_pem(role)
+        .with_context(|| format!("the public half of {} has no such form", key.id))
 }
 
 impl Which {
