@@ -83,16 +83,24 @@ impl<S: Storage> TrustServer<S> {
     }
 
     async fn renew_due(&self, gun: &Gun) {
-        let Err(error) = self.renew(gun).await else { return };
-        error!(%gun, error = %chain(&error), "timestamp and snapshot were not renewed");
-        let until = clock::now().checked_add(PAUSE).unwrap_or(Timestamp::MAX);
+        let until = match self.renew(gun).await {
+            Ok(Renewal::Signed) => return,
+            // What was imported is looked at before it is due here, where other lives may be set. Looked at over and
+            // over it would keep others out of the batch.
+            Ok(Renewal::NotDue { until: Some(until) }) => until,
+            Ok(Renewal::NotDue { until: None }) => paused(),
+            Err(error) => {
+                error!(%gun, error = %chain(&error), "timestamp and snapshot were not renewed");
+                paused()
+            }
+        };
         if let Err(error) = self.inner.storage.postpone(gun, until).await {
             error!(%gun, error = %chain(&error), "the next attempt was not put off");
         }
     }
 
     /// Signs timestamp and snapshot again if they are due.
-    pub(super) async fn renew(&self, gun: &Gun) -> Result<(), ServiceError> {
+    pub(super) async fn renew(&self, gun: &Gun) -> Result<Renewal, ServiceError> {
         let outcome = self.try_renew(gun).await;
         self.inner
             .metrics
@@ -100,15 +108,21 @@ impl<S: Storage> TrustServer<S> {
         outcome
     }
 
-    async fn try_renew(&self, gun: &Gun) -> Result<(), ServiceError> {
+    async fn try_renew(&self, gun: &Gun) -> Result<Renewal, ServiceError> {
         let _turn = self.turn(gun).await;
         for _ in 0..ATTEMPTS {
             let (generation, holding) = self.holding(gun).await?;
             let keys = self.held(gun).await?;
             let now = clock::now();
             let (terms, limits, name) = (self.terms(now), self.inner.options.limits, gun.clone());
-            let renewed = aside(move || hosted::renew(&name, &holding, &keys, &terms, &limits)).await??;
-            let Some(renewed) = renewed else { return Ok(()) };
+            let (renewed, until) = aside(move || {
+                let renewed = hosted::renew(&name, &holding, &keys, &terms, &limits);
+                renewed.map(|renewed| (renewed, hosted::due_at(&holding, &keys, &terms)))
+            })
+            .await??;
+            let Some(renewed) = renewed else {
+                return Ok(Renewal::NotDue { until });
+            };
             if self.store(gun, generation, &renewed, now).await? == Committed::Stored {
                 let versions: Vec<_> = renewed
                     .files
@@ -116,7 +130,7 @@ impl<S: Storage> TrustServer<S> {
                     .map(|file| format!("{} {}", file.role, file.version))
                     .collect();
                 info!(%gun, files = versions.join(", "), "signed again");
-                return Ok(());
+                return Ok(Renewal::Signed);
             }
         }
         Err(ServiceError::Crowded)
@@ -156,6 +170,18 @@ impl<S: Storage> TrustServer<S> {
         let (name, limits) = (gun.clone(), self.inner.options.limits);
         aside(move || hosted::examine(&name, &holding, clock::now(), &limits)).await
     }
+}
+
+/// What became of an attempt to sign again.
+pub(super) enum Renewal {
+    /// There are new files.
+    Signed,
+    /// Nothing is due before that.
+    NotDue { until: Option<Timestamp> },
+}
+
+fn paused() -> Timestamp {
+    clock::now().checked_add(PAUSE).unwrap_or(Timestamp::MAX)
 }
 
 /// What an examination of all repositories comes to.
