@@ -399,10 +399,7 @@ fn rollbacks(parcel: &Parcel, present: Option<&Repository>, used: &BTreeMap<Role
 /// The first root that is there and not in the parcel as it is. Whoever trusts it could not get to what is imported,
 /// which may be anybody's: a repository of that name is quickly made.
 async fn severed<S: Storage>(storage: &S, parcel: &Parcel) -> Result<Option<u64>> {
-    let offered: BTreeMap<_, _> = parcel
-        .roots()
-        .map(|file| (file.version, file.sha256))
-        .collect();
+    let offered: BTreeMap<_, _> = parcel.roots().map(|file| (file.version, file.sha256)).collect();
     for (role, version) in storage.versions(&parcel.gun).await? {
         if role != Role::Root {
             continue;
@@ -420,7 +417,11 @@ fn wanted(parcel: &Parcel, held: &[SealedKey], examined: &Examined) -> BTreeMap<
     let brought = parcel.keys.iter().map(|key| key.key.id());
     let ids: BTreeSet<_> = brought.chain(held.iter().map(|key| key.id)).collect();
     let roles = [
-        (Role::Snapshot, &examined.snapshot_keys, examined.snapshot_threshold),
+        (
+            Role::Snapshot,
+            &examined.snapshot_keys,
+            examined.snapshot_threshold,
+        ),
         (
             Role::Timestamp,
             &examined.timestamp_keys,
@@ -467,11 +468,7 @@ fn renew_at(
         .min()
 }
 
-fn report(
-    parcel: &Parcel,
-    examined: &Examined,
-    held: BTreeMap<Role, KeyId>,
-) -> Imported {
+fn report(parcel: &Parcel, examined: &Examined, held: BTreeMap<Role, KeyId>) -> Imported {
     Imported {
         gun: parcel.gun.clone(),
         current: parcel.current.clone(),

@@ -108,7 +108,9 @@ fn parcel(states: &[&Repo]) -> Parcel {
     let mut files = Vec::new();
     for (file, bytes) in &all.0 {
         let stem = file.strip_suffix(".json").unwrap();
-        let Some((version, role)) = stem.split_once('.') else { continue };
+        let Some((version, role)) = stem.split_once('.') else {
+            continue;
+        };
         let Ok(version) = version.parse() else { continue };
         let bytes = Bytes::copy_from_slice(bytes);
         let file = File {
@@ -151,7 +153,9 @@ async fn clients_walk_the_roots_of_an_archive_from_wherever_they_are() {
     let (old, new) = (Place::new().await, Place::new().await);
     old.import(&parcel(&[&first]), Over::Nothing).await.unwrap();
     let before = old.verified(GUN, State::default(), now()).await.unwrap().state;
-    old.import(&parcel(&[&first, &second]), Over::Older).await.unwrap();
+    old.import(&parcel(&[&first, &second]), Over::Older)
+        .await
+        .unwrap();
     new.import(&old.exported(GUN).await, Over::Nothing).await.unwrap();
     let follower = new.verified(GUN, before, now()).await.unwrap();
     let newcomer = new.verified(GUN, State::default(), now()).await.unwrap();
@@ -193,7 +197,10 @@ async fn a_root_that_its_predecessor_did_not_sign_is_refused() {
     let usurped = second.signed_by("root", &[root_key(11)]);
     let place = Place::new().await;
     for over in [Over::Nothing, Over::Anything] {
-        let error = place.import(&parcel(&[&first, &usurped]), over).await.unwrap_err();
+        let error = place
+            .import(&parcel(&[&first, &usurped]), over)
+            .await
+            .unwrap_err();
         assert!(matches!(error, InterchangeError::Chain { .. }), "{error}");
     }
     assert!(place.storage.repository(&name(GUN)).await.unwrap().is_none());

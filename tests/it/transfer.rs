@@ -109,11 +109,7 @@ impl Desk {
             let storage = Sqlite::open(&self.path(place)).await.unwrap();
             let mut files = BTreeMap::new();
             for (role, version) in storage.versions(&gun).await.unwrap() {
-                let file = storage
-                    .by_version(&gun, &role, version)
-                    .await
-                    .unwrap()
-                    .unwrap();
+                let file = storage.by_version(&gun, &role, version).await.unwrap().unwrap();
                 let by_hash = storage.by_hash(&gun, &role, &file.sha256).await.unwrap().unwrap();
                 assert_eq!(by_hash.bytes, file.bytes);
                 files.insert((role, version), file);
@@ -178,7 +174,10 @@ fn a_repository_is_moved_without_its_keys_and_what_that_means_is_told() {
 #[test]
 fn an_archive_goes_through_a_pipe() {
     let desk = Desk::stocked();
-    let archive = desk.command("here", &["export", APP], &[ARCHIVE]).output().unwrap();
+    let archive = desk
+        .command("here", &["export", APP], &[ARCHIVE])
+        .output()
+        .unwrap();
     assert!(archive.status.success());
     let mut command = desk.command("there", &["import", "-"], &[ARCHIVE]);
     let ended: Ended = command.write_stdin(archive.stdout).output().unwrap().into();
@@ -193,7 +192,10 @@ fn a_wrong_passphrase_or_none_is_wrong_usage_and_stores_nothing() {
     let wrong = (ARCHIVE.0, "another passphrase");
     for (variables, told) in [
         (&[wrong][..], "passphrase is wrong"),
-        (&[], "--passphrase-fd or the variable COUNTERSIGN_ARCHIVE_PASSPHRASE"),
+        (
+            &[],
+            "--passphrase-fd or the variable COUNTERSIGN_ARCHIVE_PASSPHRASE",
+        ),
     ] {
         let ended = desk.run("there", &["import", "app.tar"], variables);
         assert_eq!(ended.status, Some(2), "{ended:?}");
@@ -213,10 +215,7 @@ fn a_repository_that_is_there_stays_unless_it_is_to_be_replaced() {
     let before = desk.kept("here", APP);
     let ended = desk.run("here", &["import", "app.tar"], &[ARCHIVE]);
     assert_eq!(ended.status, Some(1), "{ended:?}");
-    assert_eq!(
-        ended.err,
-        format!("error: app.tar: {APP} is there already\n")
-    );
+    assert_eq!(ended.err, format!("error: app.tar: {APP} is there already\n"));
     let ended = desk.run("here", &["import", "app.tar", "--replace"], &[ARCHIVE]);
     assert_eq!(ended.status, Some(0), "{ended:?}");
     assert_eq!(desk.kept("here", APP), before);
@@ -243,7 +242,13 @@ fn a_repository_goes_back_only_if_that_is_allowed_and_is_then_due_at_once() {
     older_and_newer(&desk);
     let signer = recorded("signer.pg-copy.sql");
     let import = |dump, flags: &[&str]| {
-        let dumps = ["import-notary", "--server-dump", dump, "--signer-dump", signer.to_str().unwrap()];
+        let dumps = [
+            "import-notary",
+            "--server-dump",
+            dump,
+            "--signer-dump",
+            signer.to_str().unwrap(),
+        ];
         desk.run("here", &[&dumps, flags].concat(), &[SIGNER])
     };
     assert_eq!(import("newer.sql", &[]).status, Some(0));
@@ -251,7 +256,8 @@ fn a_repository_goes_back_only_if_that_is_allowed_and_is_then_due_at_once() {
     let ended = import("older.sql", &["--replace"]);
     assert_eq!(ended.status, Some(1), "{ended:?}");
     assert!(
-        ended.err.contains(&format!("{APP} would go back: ")) && ended.err.contains("1 repositories imported, 1 not"),
+        ended.err.contains(&format!("{APP} would go back: "))
+            && ended.err.contains("1 repositories imported, 1 not"),
         "{ended:?}"
     );
     assert_eq!(desk.kept("here", APP), newer);
@@ -260,8 +266,16 @@ fn a_repository_goes_back_only_if_that_is_allowed_and_is_then_due_at_once() {
     assert_eq!(ended.status, Some(2), "{ended:?}");
     let ended = import("older.sql", &["--replace", "--allow-rollback"]);
     assert_eq!(ended.status, Some(0), "{ended:?}");
-    assert!(ended.err.contains("timestamp went back from version"), "{ended:?}");
-    assert!(ended.err.contains("signs what it holds the keys of anew within seconds"), "{ended:?}");
+    assert!(
+        ended.err.contains("timestamp went back from version"),
+        "{ended:?}"
+    );
+    assert!(
+        ended
+            .err
+            .contains("signs what it holds the keys of anew within seconds"),
+        "{ended:?}"
+    );
     assert!(desk.kept("here", APP).1[&Role::Timestamp] < newer.1[&Role::Timestamp]);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let due = runtime.block_on(async {
@@ -273,7 +287,13 @@ fn a_repository_goes_back_only_if_that_is_allowed_and_is_then_due_at_once() {
 
 #[test]
 fn every_recorded_dump_is_imported_with_keys_and_without() {
-    for form in ["mysql.sql", "mysql-hex.sql", "pg-copy.sql", "pg-inserts.sql", "sqlite"] {
+    for form in [
+        "mysql.sql",
+        "mysql-hex.sql",
+        "pg-copy.sql",
+        "pg-inserts.sql",
+        "sqlite",
+    ] {
         let (server, signer) = (format!("server.{form}"), format!("signer.{form}"));
         let desk = Desk::new();
         let ended = desk.import_notary("keys", (&server, Some(&signer)), &[SIGNER]);
@@ -317,10 +337,20 @@ fn what_is_no_archive_or_not_there_is_told_apart() {
     assert_eq!(ended.err, "error: odd.tar: not an archive of a repository\n");
     let ended = desk.run("here", &["import", "nowhere.tar", "odd.tar"], &[]);
     assert_eq!(ended.status, Some(2), "{ended:?}");
-    assert!(ended.err.starts_with("error: nowhere.tar: cannot be read: "), "{ended:?}");
-    let ended = desk.run("here", &["export", "registry.example.com/no/such", "-o", "no.tar"], &[]);
+    assert!(
+        ended.err.starts_with("error: nowhere.tar: cannot be read: "),
+        "{ended:?}"
+    );
+    let ended = desk.run(
+        "here",
+        &["export", "registry.example.com/no/such", "-o", "no.tar"],
+        &[],
+    );
     assert_eq!(ended.status, Some(1), "{ended:?}");
-    assert_eq!(ended.err, "error: there is no repository registry.example.com/no/such\n");
+    assert_eq!(
+        ended.err,
+        "error: there is no repository registry.example.com/no/such\n"
+    );
     assert!(!desk.path("no.tar").exists());
     let ended = desk.run("here", &["import-notary", "--server-dump", "odd.tar"], &[]);
     assert_eq!(ended.status, Some(2), "{ended:?}");
@@ -329,7 +359,11 @@ fn what_is_no_archive_or_not_there_is_told_apart() {
 #[test]
 fn passphrases_come_from_a_descriptor_and_are_shown_nowhere() {
     let desk = Desk::stocked();
-    let mut command = desk.command("here", &["export", APP, "-o", "app.tar", "--passphrase-fd", "0"], &[]);
+    let mut command = desk.command(
+        "here",
+        &["export", APP, "-o", "app.tar", "--passphrase-fd", "0"],
+        &[],
+    );
     let exported: Ended = command
         .write_stdin("correct horse battery\n")
         .output()
@@ -342,7 +376,10 @@ fn passphrases_come_from_a_descriptor_and_are_shown_nowhere() {
     let refused = desk.run("elsewhere", &["import", "app.tar"], &[wrong]);
     for ended in [&exported, &imported, &refused] {
         for secret in ["horse", "signer passphrase"] {
-            assert!(!ended.out.contains(secret) && !ended.err.contains(secret), "{ended:?}");
+            assert!(
+                !ended.out.contains(secret) && !ended.err.contains(secret),
+                "{ended:?}"
+            );
         }
     }
     // There is no flag that would take one.

@@ -17,7 +17,9 @@ use crate::clock::now;
 use crate::reference::Gun;
 use crate::telemetry::chain;
 use crate::trustserver::interchange::dump::{Dump, Report};
-use crate::trustserver::interchange::{Archive, Imported, InterchangeError, Over, Parcel, archive, export, import};
+use crate::trustserver::interchange::{
+    Archive, Imported, InterchangeError, Over, Parcel, archive, export, import,
+};
 use crate::trustserver::seal::Sealer;
 use crate::trustserver::storage::Storage;
 use crate::trustserver::storage::postgres::Postgres;

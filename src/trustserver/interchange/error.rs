@@ -137,7 +137,9 @@ pub enum InterchangeError {
         version: u64,
     },
     /// Clients that trust a root that is there could not get to the new ones; they may be of another owner.
-    #[error("{gun} is there with another root of version {version}, or one that is missing in what is imported")]
+    #[error(
+        "{gun} is there with another root of version {version}, or one that is missing in what is imported"
+    )]
     Severed {
         /// The repository.
         gun: Gun,

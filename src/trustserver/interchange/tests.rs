@@ -419,10 +419,7 @@ async fn a_spare_key_that_the_maker_of_an_archive_knows_is_never_given_out() {
         .await
         .unwrap();
     let own = PrivateKey::generate(Algorithm::Ed25519).unwrap();
-    let sealed = there
-        .sealer
-        .seal(&gun(), &Role::Timestamp, &own, now())
-        .unwrap();
+    let sealed = there.sealer.seal(&gun(), &Role::Timestamp, &own, now()).unwrap();
     let given = there.storage.keep_key(&gun(), sealed).await.unwrap();
     assert_eq!(given.id, own.id());
     assert_ne!(given.id, id);
@@ -445,7 +442,13 @@ async fn a_fast_forward_that_leaves_no_versions_to_sign_with_is_refused() {
     parcel.used.insert(Role::Timestamp, (1 << 53) - 1);
     let error = there.import(&parcel, Over::Nothing).await.unwrap_err();
     assert!(
-        matches!(error, InterchangeError::Limit { what: "a version", .. }),
+        matches!(
+            error,
+            InterchangeError::Limit {
+                what: "a version",
+                ..
+            }
+        ),
         "{error}"
     );
     assert!(there.is_empty().await);

@@ -203,7 +203,9 @@ async fn rows_that_were_deleted_softly_are_left_out() {
 
 /// What is left out if the lines of one repository's targets are changed in a dump of `COPY`.
 async fn left_out_of(change: impl Fn(&str) -> String) -> Vec<LeftOut> {
-    let file = changed("server.pg-copy.sql", |text| with_lines_of(&text, "targets", change));
+    let file = changed("server.pg-copy.sql", |text| {
+        with_lines_of(&text, "targets", change)
+    });
     let place = Place::new(1).await;
     let report = import(file.path(), None, &place).await;
     assert!(!report.is_complete());
@@ -230,7 +232,10 @@ async fn a_row_that_cannot_be_read_is_left_out_and_ends_nothing() {
         };
         let left_out = left_out_of(spoiled).await;
         assert_eq!(left_out.len(), 3, "{change:?}: {left_out:?}");
-        assert!(left_out.iter().all(|row| row.why == why), "{change:?}: {left_out:?}");
+        assert!(
+            left_out.iter().all(|row| row.why == why),
+            "{change:?}: {left_out:?}"
+        );
     }
     let odd = |line: &str| line.replacen("\\\\x7b", "\\\\x7z", 1);
     assert_eq!(
