@@ -7,6 +7,15 @@
 //!
 //! A parcel proves nothing. Whatever way it came, [`import`] stores it only if its current files are a state of its
 //! repository that verifies, and never takes a repository back to older versions without being told to.
+//!
+//! | attack | stopped by |
+//! | --- | --- |
+//! | another repository's files, or an owner of its own making | `examine`; over a repository that is there, `severed` |
+//! | roots that no client can walk, or that lead elsewhere than to the current one | `Parcel::walk` |
+//! | a key that its maker knows, to be given out for the next root | `seal`: none that comes along is given out anew |
+//! | a version after which there is none left to sign with | `MAX_VERSION` |
+//! | a time of storing that puts the next signature off for ever | `renew_at` |
+//! | lists, files and lengths without end | `manifest`, `tar`, `Parcel::is_sound` |
 
 pub mod archive;
 pub mod dump;
@@ -23,12 +32,12 @@ use jiff::Timestamp;
 
 pub use self::archive::Archive;
 pub use self::error::InterchangeError;
-use self::manifest::{MAX_BYTES, MAX_CHANGES, MAX_FILES, MAX_KEYS, most, within};
+use self::manifest::{MAX_BYTES, MAX_CHANGES, MAX_FILES, MAX_KEYS, MAX_ROLES, most, within};
 use self::sealing::{seal, unseal};
 use super::seal::Sealer;
 use super::storage::{Committed, Event, File, Page, Repository, SealedKey, Storage, Whole};
 use crate::reference::Gun;
-use crate::tuf::hosted::{Examined, Holding, examine};
+use crate::tuf::hosted::{self, Examined, Holding, examine};
 use crate::tuf::{KeyId, Limits, PrivateKey, Role};
 
 type Result<T> = std::result::Result<T, InterchangeError>;
@@ -73,7 +82,8 @@ pub enum Over {
     /// Nothing: the repository must not be there.
     #[default]
     Nothing,
-    /// A repository that is there, if no role goes back to an older version by it, or to another file of the same.
+    /// A repository that is there, if no role goes back to an older version by it, or to another file of the same, and
+    /// the roots that are there are among the new ones.
     Older,
     /// Whatever is there: clients that saw newer versions will refuse what they see then.
     Anything,
@@ -105,6 +115,8 @@ pub struct Imported {
     pub served_until: Option<Timestamp>,
     /// What went back to older versions.
     pub rollbacks: Vec<Rollback>,
+    /// The first root that was there and is no more: clients that trust it cannot get to the new ones.
+    pub severed: Option<u64>,
     /// Roles that have expired.
     pub expired: BTreeSet<Role>,
 }
@@ -132,6 +144,13 @@ impl Parcel {
         within("files", self.files.len(), MAX_FILES)?;
         within("keys", self.keys.len(), MAX_KEYS)?;
         within("entries of the changefeed", self.changes.len(), MAX_CHANGES)?;
+        within("roles", self.used.len(), MAX_ROLES)?;
+        for key in &self.keys {
+            if !matches!(key.role, Role::Snapshot | Role::Timestamp) {
+                let id = key.key.id();
+                return Err(InterchangeError::KeyRole { id });
+            }
+        }
         let mut versions = BTreeSet::new();
         let mut total: u64 = 0;
         for (role, file) in &self.files {
@@ -139,7 +158,7 @@ impl Parcel {
             total = total.saturating_add(length);
             most("bytes of one file", length, Limits::default().targets_bytes)?;
             most("bytes of files", total, MAX_BYTES)?;
-            let new = versions.insert((role.clone(), file.version));
+            let new = file.version > 0 && versions.insert((role.clone(), file.version));
             let used = self.used.get(role).is_some_and(|used| *used >= file.version);
             if !new || !used || !archive::is_version_of(&file.bytes, role, file.version) {
                 return Err(self.odd(role, file.version));
@@ -154,6 +173,31 @@ impl Parcel {
         }
         let highest = self.used.values().max().copied().unwrap_or_default();
         most("a version", highest, MAX_VERSION)
+    }
+
+    /// Whether clients can walk the roots, which they ask for by version: each signed as the one before it wants it, up
+    /// to the current one and no further.
+    fn walk(&self, now: Timestamp) -> Result<()> {
+        let roots: BTreeMap<_, _> = self.roots().map(|file| (file.version, &file.bytes)).collect();
+        let ahead = roots.keys().next_back().copied();
+        if let Some(version) = ahead.filter(|highest| self.current.get(&Role::Root) != Some(highest)) {
+            return Err(InterchangeError::Ahead {
+                gun: self.gun.clone(),
+                version,
+            });
+        }
+        let roots: Vec<_> = roots.into_values().cloned().collect();
+        hosted::walk_roots(&self.gun, &roots, now, &Limits::default()).map_err(|source| {
+            InterchangeError::Chain {
+                gun: self.gun.clone(),
+                source: Box::new(source),
+            }
+        })
+    }
+
+    fn roots(&self) -> impl Iterator<Item = &File> {
+        let roots = self.files.iter().filter(|(role, _)| *role == Role::Root);
+        roots.map(|(_, file)| file)
     }
 
     fn odd(&self, role: &Role, version: u64) -> InterchangeError {
@@ -186,8 +230,9 @@ impl Parcel {
     }
 }
 
-/// Highest version: the largest integer that every JSON parser reads alike (§3.3).
-const MAX_VERSION: u64 = (1 << 53) - 1;
+/// Highest version: half of the largest integer that every JSON parser reads alike (§3.3), so that there are versions
+/// left for what is signed here.
+const MAX_VERSION: u64 = 1 << 52;
 
 /// Takes a whole repository out of `storage`, as it is at one instant.
 ///
@@ -274,6 +319,7 @@ pub async fn import<S: Storage>(
             source: Box::new(source),
         }
     })?;
+    parcel.walk(now)?;
     let present = storage.repository(&parcel.gun).await?;
     let (generation, used) = match &present {
         Some(_) if over == Over::Nothing => {
@@ -291,6 +337,16 @@ pub async fn import<S: Storage>(
             rollback: rollback.clone(),
         });
     }
+    let severed = match present {
+        Some(_) => severed(storage, parcel).await?,
+        None => None,
+    };
+    if let Some(version) = severed.filter(|_| over != Over::Anything) {
+        return Err(InterchangeError::Severed {
+            gun: parcel.gun.clone(),
+            version,
+        });
+    }
     let held = storage.keys(&parcel.gun).await?;
     let keys = wanted(parcel, &held, &examined);
     let known = !storage
@@ -301,12 +357,16 @@ pub async fn import<S: Storage>(
         files: parcel.files.clone(),
         current: parcel.current.clone(),
         used: parcel.used.clone(),
-        renew_at: renew_at(parcel, &examined, now).filter(|_| keys.contains_key(&Role::Timestamp)),
+        renew_at: renew_at(parcel, &examined, &used, now).filter(|_| keys.contains_key(&Role::Timestamp)),
         keys: seal(sealer, parcel)?,
         changes: announced(parcel, known, now),
     };
     match storage.restore(&parcel.gun, generation, whole).await? {
-        Committed::Stored => Ok(report(parcel, &examined, keys, rollbacks)),
+        Committed::Stored => Ok(Imported {
+            rollbacks,
+            severed,
+            ..report(parcel, &examined, keys)
+        }),
         Committed::Conflict => Err(InterchangeError::Busy {
             gun: parcel.gun.clone(),
         }),
@@ -336,50 +396,87 @@ fn rollbacks(parcel: &Parcel, present: Option<&Repository>, used: &BTreeMap<Role
     rollbacks
 }
 
-/// Which of the keys that root wants of a server are held after the import.
+/// The first root that is there and not in the parcel as it is. Whoever trusts it could not get to what is imported,
+/// which may be anybody's: a repository of that name is quickly made.
+async fn severed<S: Storage>(storage: &S, parcel: &Parcel) -> Result<Option<u64>> {
+    let offered: BTreeMap<_, _> = parcel.roots().map(|file| (file.version, file.sha256)).collect();
+    for (role, version) in storage.versions(&parcel.gun).await? {
+        if role != Role::Root {
+            continue;
+        }
+        let stored = storage.by_version(&parcel.gun, &role, version).await?;
+        if stored.is_some_and(|file| offered.get(&version) != Some(&file.sha256)) {
+            return Ok(Some(version));
+        }
+    }
+    Ok(None)
+}
+
+/// Which of the keys that root wants of a server are held after the import, if they are as many as root wants.
 fn wanted(parcel: &Parcel, held: &[SealedKey], examined: &Examined) -> BTreeMap<Role, KeyId> {
     let brought = parcel.keys.iter().map(|key| key.key.id());
     let ids: BTreeSet<_> = brought.chain(held.iter().map(|key| key.id)).collect();
     let roles = [
-        (Role::Snapshot, &examined.snapshot_keys),
-        (Role::Timestamp, &examined.timestamp_keys),
+        (
+            Role::Snapshot,
+            &examined.snapshot_keys,
+            examined.snapshot_threshold,
+        ),
+        (
+            Role::Timestamp,
+            &examined.timestamp_keys,
+            examined.timestamp_threshold,
+        ),
     ];
-    roles
-        .into_iter()
-        .filter_map(|(role, listed)| Some((role, *listed.iter().find(|id| ids.contains(id))?)))
-        .collect()
+    let mut wanted = BTreeMap::new();
+    for (role, listed, threshold) in roles {
+        let held: BTreeSet<_> = listed.iter().filter(|id| ids.contains(id)).collect();
+        let enough = u64::try_from(held.len()).is_ok_and(|held| held >= threshold);
+        if let Some(first) = listed.iter().find(|id| enough && ids.contains(id)) {
+            wanted.insert(role, *first);
+        }
+    }
+    wanted
 }
 
 /// When the server has to sign again: after two thirds of the life of its timestamp or snapshot, as it does with those
-/// that it made itself (§8.6.5).
-fn renew_at(parcel: &Parcel, examined: &Examined, now: Timestamp) -> Option<Timestamp> {
+/// that it made itself (§8.6.5); at once if either went back, as clients that saw the newer one wait for one above it.
+///
+/// Else nothing is signed at once, though it could be: the server that the repository came from may still run, and
+/// clients that see two files of one version take that for an attack.
+fn renew_at(
+    parcel: &Parcel,
+    examined: &Examined,
+    used: &BTreeMap<Role, u64>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let highest = |role: &Role| used.get(role).max(parcel.used.get(role)).copied();
     let signed = parcel
         .current_files()
         .filter(|(role, _)| matches!(role, Role::Snapshot | Role::Timestamp));
     signed
         .filter_map(|(role, file)| {
-            let life = examined.expires.get(role)?.duration_since(file.stored_at);
-            file.stored_at
-                .checked_add(life.checked_mul(2)?.checked_div(3)?)
-                .ok()
+            if highest(role).is_some_and(|highest| highest > file.version) {
+                return Some(now);
+            }
+            // A time that is still to come is made up: what it puts off might never be done.
+            let since = file.stored_at.min(now);
+            let life = examined.expires.get(role)?.duration_since(since);
+            since.checked_add(life.checked_mul(2)?.checked_div(3)?).ok()
         })
         .map(|at| at.max(now))
         .min()
 }
 
-fn report(
-    parcel: &Parcel,
-    examined: &Examined,
-    held: BTreeMap<Role, KeyId>,
-    rollbacks: Vec<Rollback>,
-) -> Imported {
+fn report(parcel: &Parcel, examined: &Examined, held: BTreeMap<Role, KeyId>) -> Imported {
     Imported {
         gun: parcel.gun.clone(),
         current: parcel.current.clone(),
         files: parcel.files.len(),
         held,
         served_until: examined.expires.get(&Role::Timestamp).copied(),
-        rollbacks,
+        rollbacks: Vec::new(),
+        severed: None,
         expired: examined.expired.clone(),
     }
 }

@@ -52,7 +52,7 @@ use self::whole::{Stated, Whole};
 use super::edit::SignedFile;
 use super::edit::document::{Document as _, RootDocument};
 use super::metadata::Root;
-use super::root::RootRules;
+use super::root::{Chain, RootRules};
 use super::{Error, KeyId, Limits, Pin, PrivateKey, Role};
 use crate::reference::Gun;
 
@@ -105,8 +105,12 @@ pub struct Examined {
     pub certificate_expires: Option<Timestamp>,
     /// TUF ids of the snapshot keys that root lists.
     pub snapshot_keys: Vec<KeyId>,
+    /// How many of them must sign.
+    pub snapshot_threshold: u64,
     /// TUF ids of the timestamp keys that root lists.
     pub timestamp_keys: Vec<KeyId>,
+    /// How many of them must sign.
+    pub timestamp_threshold: u64,
     /// Delegations that are published and whose file lost its signatures when the delegation was changed: somebody
     /// who may sign has to publish them anew.
     pub unsound: BTreeSet<Role>,
@@ -227,9 +231,39 @@ pub fn examine(gun: &Gun, holding: &Holding, now: Timestamp, limits: &Limits) ->
         expires,
         certificate_expires: certificates.max(),
         snapshot_keys: listed(Role::Snapshot),
+        snapshot_threshold: root.snapshot.threshold,
         timestamp_keys: listed(Role::Timestamp),
+        timestamp_threshold: root.timestamp.threshold,
         unsound: unsound.cloned().collect(),
     })
+}
+
+/// When timestamp or snapshot are to be signed again, as far as the server holds their keys; `None` if what is stored
+/// does not say.
+pub fn due_at(holding: &Holding, keys: &HeldKeys, terms: &Terms) -> Option<Timestamp> {
+    let root = Root::parse(holding.files.get(&Role::Root)?).ok()?;
+    let hands = Hands::of(&root, keys);
+    let desk = Desk {
+        holding,
+        hands: &hands,
+        terms,
+    };
+    desk.due(&holding.files).ok()?.into_values().min()
+}
+
+/// Holds roots of a repository, the oldest first, to the rule by which clients walk them: each meets the threshold of
+/// the one before it, and its own (§4.5).
+///
+/// # Errors
+///
+/// [`Rejection`] of the first root that does not follow from the one before it.
+pub fn walk_roots(gun: &Gun, roots: &[Bytes], now: Timestamp, limits: &Limits) -> Result<(), Rejection> {
+    for root in roots {
+        whole::size(&Role::Root, root, limits).map_err(Rejection::damaged)?;
+    }
+    let pin = Pin::first_use();
+    let chain = Chain::restored(roots, rules(gun, &pin, now));
+    chain.map(drop).map_err(Rejection::damaged)
 }
 
 /// TUF ids of the keys that the current root lists for a base role, in its order; `None` if there is no root.

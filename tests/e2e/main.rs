@@ -55,6 +55,7 @@ mod interop;
 mod keys;
 mod kills;
 mod logins;
+mod moving;
 mod neighbours;
 mod nodes;
 mod outage;

@@ -37,7 +37,7 @@ impl Storage {
         Self::Folder(process::new_folder(&format!("servers/{name}")))
     }
 
-    fn sealing_key(&self) -> PathBuf {
+    pub(crate) fn sealing_key(&self) -> PathBuf {
         match self {
             Self::Folder(folder) => folder.join("sealing.key"),
             Self::Database { sealing_key, .. } => sealing_key.clone(),
@@ -65,6 +65,20 @@ impl OurServer {
             port,
             admin_port,
         }
+    }
+
+    /// On a port that clients know already.
+    pub(crate) fn on_port(port: u16, name: &str, storage: Storage) -> Self {
+        let [admin_port] = process::free_ports();
+        let server = Self {
+            process: Mutex::new(None),
+            name: name.to_owned(),
+            storage,
+            port,
+            admin_port,
+        };
+        server.restart();
+        server
     }
 
     pub(crate) fn url(&self) -> String {

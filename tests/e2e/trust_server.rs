@@ -131,6 +131,15 @@ impl TrustServer {
         drop(self.process.lock().unwrap().take());
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where a durable server keeps its metadata.
+    pub(crate) fn database(&self) -> PathBuf {
+        database(&self.name)
+    }
+
     /// What a durable server has stored.
     pub(crate) fn stored(&self) -> Vec<u8> {
         std::fs::read(database(&self.name)).unwrap()

@@ -17,7 +17,9 @@ use crate::clock::now;
 use crate::reference::Gun;
 use crate::telemetry::chain;
 use crate::trustserver::interchange::dump::{Dump, Report};
-use crate::trustserver::interchange::{Archive, Imported, Over, Parcel, archive, export, import};
+use crate::trustserver::interchange::{
+    Archive, Imported, InterchangeError, Over, Parcel, archive, export, import,
+};
 use crate::trustserver::seal::Sealer;
 use crate::trustserver::storage::Storage;
 use crate::trustserver::storage::postgres::Postgres;
@@ -159,7 +161,13 @@ impl Export {
         if self.archive.is_none() && stdout().is_terminal() {
             bail!("an archive is nothing for a terminal: name a file with -o");
         }
-        let parcel = export(storage, sealer, &self.gun).await?;
+        let parcel = match export(storage, sealer, &self.gun).await {
+            Err(error) if error.is_refusal() => {
+                complain(&format!("error: {}", chain(&error)));
+                return Ok(Status::Denied);
+            }
+            exported => exported?,
+        };
         let passphrase = if self.without_keys || parcel.keys.is_empty() {
             None
         } else {
@@ -190,7 +198,7 @@ impl Import {
         for path in &self.files {
             if let Err(error) = self.one(storage, sealer, path, &mut passphrases).await {
                 complain(&format!("error: {}: {error:#}", path.display()));
-                status = Status::Denied;
+                status = worse(status, &error);
             }
         }
         Ok(status)
@@ -206,7 +214,8 @@ impl Import {
         let from: Box<dyn Read> = if path == Path::new("-") {
             Box::new(stdin().lock())
         } else {
-            Box::new(std::io::BufReader::new(File::open(path)?))
+            let file = File::open(path).context("cannot be read")?;
+            Box::new(std::io::BufReader::new(file))
         };
         let archive = Archive::read(from)?;
         let passphrase = if archive.has_keys() && !self.without_keys {
@@ -228,21 +237,39 @@ impl ImportNotary {
             .import(storage, sealer, &passphrases, self.over.over(), now())
             .await?;
         summary(&report)?;
-        let complete = report.refused.is_empty();
-        Ok(if complete { Status::Success } else { Status::Denied })
+        Ok(if report.is_complete() {
+            Status::Success
+        } else {
+            Status::Denied
+        })
     }
 
-    /// The passphrase of each alias, from where the reference's signer has it, or from where ours come from.
+    /// The passphrase of each alias, from where the reference's signer has it, or from where ours come from. Keys whose
+    /// passphrase nobody has are left out: their repositories come in without them.
     fn passphrases(&self, dump: &Dump) -> anyhow::Result<BTreeMap<String, SecretString>> {
         let mut passphrases = Passphrases::new(self.secrets.passphrase_fd)?;
         let mut known = BTreeMap::new();
         for alias in dump.aliases()? {
             let variable = format!("{SIGNER_VARIABLE}{}", alias.to_uppercase());
-            let what = format!("the signer's keys under {alias}");
-            let passphrase = passphrases.named(&what, &variable, Asked::Once)?;
-            known.insert(alias, passphrase);
+            // Whoever made the dump chose the name, and this is shown on a terminal.
+            let what = format!("the signer's keys under {alias:?}");
+            match passphrases.named(&what, &variable, Asked::Once) {
+                Ok(passphrase) => drop(known.insert(alias, passphrase)),
+                Err(error) => complain(&format!("warning: {what} are left out: {error:#}")),
+            }
         }
         Ok(known)
+    }
+}
+
+/// What an archive that did not come in makes of the status of all: 1 if it was refused, 2 if it could not be looked at.
+fn worse(status: Status, error: &anyhow::Error) -> Status {
+    let refused = error
+        .downcast_ref::<InterchangeError>()
+        .is_some_and(InterchangeError::is_refusal);
+    match status {
+        Status::Success | Status::Denied if refused => Status::Denied,
+        Status::Success | Status::Denied | Status::Usage | Status::Unavailable => Status::Usage,
     }
 }
 
@@ -289,6 +316,16 @@ fn tell(imported: &Imported) -> anyhow::Result<()> {
             rollback.role, rollback.used, rollback.offered
         ));
     }
+    if !imported.rollbacks.is_empty() && imported.is_signed_here() {
+        complain(&format!(
+            "note: {gun}: a running server signs what it holds the keys of anew within seconds, above what was used"
+        ));
+    }
+    if let Some(version) = imported.severed {
+        complain(&format!(
+            "warning: {gun}: root version {version} that was here is gone: clients that trust it refuse the new ones"
+        ));
+    }
     for role in &imported.expired {
         complain(&format!("warning: {gun}: its {role} has expired"));
     }
@@ -333,6 +370,9 @@ fn summary(report: &Report) -> anyhow::Result<()> {
     }
     for row in &report.left_out {
         complain(&format!("note: left out {:?}: {}", row.what, row.why));
+    }
+    if report.imported.is_empty() && report.refused.is_empty() {
+        complain("error: there is no repository in the dump");
     }
     let told = u64::try_from(report.left_out.len()).unwrap_or(u64::MAX);
     if report.left_out_count > told {

@@ -72,6 +72,16 @@ pub struct Report {
     pub left_out: Vec<LeftOut>,
     /// How many rows were left out.
     pub left_out_count: u64,
+    /// How many of them had been deleted.
+    pub deleted_count: u64,
+}
+
+impl Report {
+    /// Whether everything that the dump holds came in: a repository at least, none refused, and no row left out that
+    /// was not deleted.
+    pub const fn is_complete(&self) -> bool {
+        !self.imported.is_empty() && self.refused.is_empty() && self.left_out_count <= self.deleted_count
+    }
 }
 
 /// A repository that was imported from a dump.
@@ -144,6 +154,7 @@ impl Dump {
         }
         report.left_out = self.staging.left_out;
         report.left_out_count = self.staging.left_out_count;
+        report.deleted_count = self.staging.deleted_count;
         Ok(report)
     }
 }

@@ -81,6 +81,12 @@ pub enum InterchangeError {
         /// The name.
         id: KeyId,
     },
+    /// A server holds no keys of that role.
+    #[error("key {id} is for a role whose keys no server holds")]
+    KeyRole {
+        /// The key.
+        id: KeyId,
+    },
     /// There is no such repository.
     #[error("there is no repository {gun}")]
     Absent {
@@ -113,10 +119,62 @@ pub enum InterchangeError {
         #[source]
         source: Box<Rejection>,
     },
+    /// A root that its predecessor did not sign.
+    #[error("the roots of {gun} do not follow from each other")]
+    Chain {
+        /// The repository.
+        gun: Gun,
+        /// Why.
+        #[source]
+        source: Box<Rejection>,
+    },
+    /// Clients ask for the next root until there is none, and would come to one that is not in force.
+    #[error("root version {version} of {gun} is newer than the one that is current")]
+    Ahead {
+        /// The repository.
+        gun: Gun,
+        /// The version.
+        version: u64,
+    },
+    /// Clients that trust a root that is there could not get to the new ones; they may be of another owner.
+    #[error(
+        "{gun} is there with another root of version {version}, or one that is missing in what is imported"
+    )]
+    Severed {
+        /// The repository.
+        gun: Gun,
+        /// The version.
+        version: u64,
+    },
     /// Somebody else writes to it all the time.
     #[error("{gun} was written to meanwhile")]
     Busy {
         /// The repository.
         gun: Gun,
     },
+}
+
+impl InterchangeError {
+    /// Whether the repository was looked at and the answer is no. Else it could not be looked at: there is something to
+    /// be put right before that.
+    pub const fn is_refusal(&self) -> bool {
+        match self {
+            Self::Storage(_) | Self::Seal { .. } | Self::Read(_) | Self::Write(_) | Self::Key { .. } => false,
+            Self::Foreign
+            | Self::Version { .. }
+            | Self::Damaged { .. }
+            | Self::Limit { .. }
+            | Self::File { .. }
+            | Self::KeyId { .. }
+            | Self::KeyRole { .. }
+            | Self::Absent { .. }
+            | Self::Exists { .. }
+            | Self::Rollback { .. }
+            | Self::Unverified { .. }
+            | Self::Chain { .. }
+            | Self::Ahead { .. }
+            | Self::Severed { .. }
+            | Self::Busy { .. } => true,
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! The first file of an archive: what is in it, in the order in which it follows.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::{InterchangeError, Parcel, Result};
@@ -21,6 +23,8 @@ pub(super) const MAX_FILES: usize = 220_000;
 pub(super) const MAX_BYTES: u64 = 1 << 30;
 /// Most keys that a server holds for one repository: two, and two more for every rotation.
 pub(super) const MAX_KEYS: usize = 1000;
+/// Most roles, former ones too: verifiers read 64 at a time.
+pub(super) const MAX_ROLES: usize = 10_000;
 /// Most entries of the changefeed: one for each timestamp, and deletions.
 pub(super) const MAX_CHANGES: usize = 400_000;
 
@@ -32,6 +36,7 @@ pub(super) struct Manifest {
     version: u64,
     gun: String,
     exported_at: Timestamp,
+    #[serde(deserialize_with = "few")]
     used: BTreeMap<String, u64>,
     keys: Vec<KeyEntry>,
     files: Vec<FileEntry>,
@@ -259,6 +264,31 @@ impl ChangeEntry {
             (What::Update | What::Deletion, ..) => Err(damaged()),
         }
     }
+}
+
+/// A map that ends early: entries of a few bytes each would take ten times the room of their text.
+fn few<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<BTreeMap<String, u64>, D::Error> {
+    struct Few;
+
+    impl<'de> Visitor<'de> for Few {
+        type Value = BTreeMap<String, u64>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX_ROLES} roles, none twice")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> std::result::Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some((name, version)) = from.next_entry()? {
+                if map.len() == MAX_ROLES || map.insert(name, version).is_some() {
+                    return Err(A::Error::invalid_length(map.len(), &self));
+                }
+            }
+            Ok(map)
+        }
+    }
+
+    from.deserialize_map(Few)
 }
 
 /// A name as the GUN of a repository: exactly as it stands there, which is what keys and certificates are made for.

@@ -17,21 +17,22 @@ pub(super) fn unseal(sealer: &Sealer, gun: &Gun, key: SealedKey) -> Result<Parce
     })
 }
 
-/// Seals the keys of `parcel` as this server's.
+/// Seals the keys of `parcel` as this server's. Whether they were used is not believed: one that was not would be given
+/// out for the next root, and whoever made the parcel may know it (§2.5).
 pub(super) fn seal(sealer: &Sealer, parcel: &Parcel) -> Result<Vec<SealedKey>> {
     let gun = &parcel.gun;
     let mut keys = Vec::with_capacity(parcel.keys.len());
     for ParcelKey {
         key,
         role,
-        used,
         created_at,
+        used: _,
     } in &parcel.keys
     {
         let new = sealer
             .seal(gun, role, key, *created_at)
             .map_err(failed(gun, key.id()))?;
-        keys.push(SealedKey { used: *used, ..new });
+        keys.push(SealedKey { used: true, ..new });
     }
     Ok(keys)
 }

@@ -204,29 +204,32 @@ async fn an_imported_repository_is_signed_anew_by_the_server_that_took_it() {
     let later = now() + std::time::Duration::from_secs(13 * 86_400);
     assert_eq!(there.storage.due(now(), 10).await.unwrap(), []);
     assert_eq!(there.storage.due(later, 10).await.unwrap(), [gun()]);
-    let repository = there.storage.repository(&gun()).await.unwrap().unwrap();
+    let used = there.export().await.used;
+    let renewed = renewed(&there, later).await;
+    let timestamp = renewed.files.last().unwrap();
+    assert_eq!(timestamp.role, Role::Timestamp);
+    assert_eq!(timestamp.version, used[&Role::Timestamp] + 1);
+}
+
+/// What a server at `place` signs when it looks at the repository.
+async fn renewed(place: &Place, at: Timestamp) -> hosted::Accepted {
+    let repository = place.storage.repository(&gun()).await.unwrap().unwrap();
+    let files = repository.files.into_iter();
     let holding = Holding {
-        files: repository
-            .files
-            .iter()
-            .map(|(role, file)| (role.clone(), file.bytes.clone()))
-            .collect(),
-        used: repository.used.clone(),
+        files: files.map(|(role, file)| (role, file.bytes)).collect(),
+        used: repository.used,
     };
-    let mut keys = crate::tuf::hosted::HeldKeys::new();
-    for key in there.storage.keys(&gun()).await.unwrap() {
-        keys.insert(key.id, there.sealer.unseal(&gun(), &key).unwrap().into());
+    let mut keys = hosted::HeldKeys::new();
+    for key in place.storage.keys(&gun()).await.unwrap() {
+        keys.insert(key.id, place.sealer.unseal(&gun(), &key).unwrap().into());
     }
-    let terms = crate::tuf::hosted::Terms {
-        now: later,
+    let terms = hosted::Terms {
+        now: at,
         snapshot: std::time::Duration::from_secs(1000 * 86_400),
         timestamp: std::time::Duration::from_secs(14 * 86_400),
     };
-    let renewed = crate::tuf::hosted::renew(&gun(), &holding, &keys, &terms, &Limits::default());
-    let renewed = renewed.unwrap().unwrap();
-    let timestamp = renewed.files.last().unwrap();
-    assert_eq!(timestamp.role, Role::Timestamp);
-    assert_eq!(timestamp.version, repository.used[&Role::Timestamp] + 1);
+    let renewed = hosted::renew(&gun(), &holding, &keys, &terms, &Limits::default());
+    renewed.unwrap().unwrap()
 }
 
 #[tokio::test]
@@ -366,6 +369,131 @@ async fn another_repositorys_files_are_refused() {
         assert!(matches!(error, InterchangeError::Unverified { .. }), "{error}");
         assert!(there.is_empty().await);
     }
+}
+
+/// The current root of `parcel` under another version: nobody has signed that.
+fn with_unsigned_root(parcel: &Parcel, version: u64) -> Parcel {
+    let current = parcel.current[&Role::Root];
+    let root = parcel.roots().find(|file| file.version == current).unwrap();
+    let text = String::from_utf8(root.bytes.to_vec()).unwrap();
+    let (old, new) = (format!("\"version\":{current}"), format!("\"version\":{version}"));
+    assert!(text.contains(&old));
+    let bytes = Bytes::from(text.replace(&old, &new));
+    let file = File {
+        version,
+        sha256: sha256(&bytes),
+        bytes,
+        stored_at: now(),
+    };
+    let mut other = again(parcel);
+    other.files.push((Role::Root, file));
+    let used = other.used.entry(Role::Root).or_default();
+    *used = (*used).max(version);
+    other
+}
+
+#[tokio::test]
+async fn a_root_above_the_current_one_is_refused_as_clients_would_walk_to_it() {
+    let (here, there) = (Place::stocked().await, Place::new(2).await);
+    let parcel = here.export().await;
+    let other = with_unsigned_root(&parcel, parcel.current[&Role::Root] + 1);
+    let error = there.import(&other, Over::Anything).await.unwrap_err();
+    assert!(matches!(error, InterchangeError::Ahead { .. }), "{error}");
+    assert!(there.is_empty().await);
+}
+
+#[tokio::test]
+async fn a_spare_key_that_the_maker_of_an_archive_knows_is_never_given_out() {
+    let (here, there) = (Place::stocked().await, Place::new(2).await);
+    let mut parcel = here.export().await;
+    let planted = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+    let id = planted.id();
+    parcel.keys.push(ParcelKey {
+        key: planted,
+        role: Role::Timestamp,
+        used: false,
+        created_at: Timestamp::UNIX_EPOCH,
+    });
+    there
+        .import(&unpacked(&packed(&parcel)).unwrap(), Over::Nothing)
+        .await
+        .unwrap();
+    let own = PrivateKey::generate(Algorithm::Ed25519).unwrap();
+    let sealed = there.sealer.seal(&gun(), &Role::Timestamp, &own, now()).unwrap();
+    let given = there.storage.keep_key(&gun(), sealed).await.unwrap();
+    assert_eq!(given.id, own.id());
+    assert_ne!(given.id, id);
+}
+
+#[tokio::test]
+async fn a_key_of_a_role_that_no_server_signs_is_refused() {
+    let (here, there) = (Place::stocked().await, Place::new(2).await);
+    let mut parcel = here.export().await;
+    parcel.keys[0].role = Role::Targets;
+    let error = there.import(&parcel, Over::Nothing).await.unwrap_err();
+    assert!(matches!(error, InterchangeError::KeyRole { .. }), "{error}");
+    assert!(there.is_empty().await);
+}
+
+#[tokio::test]
+async fn a_fast_forward_that_leaves_no_versions_to_sign_with_is_refused() {
+    let (here, there) = (Place::stocked().await, Place::new(2).await);
+    let mut parcel = here.export().await;
+    parcel.used.insert(Role::Timestamp, (1 << 53) - 1);
+    let error = there.import(&parcel, Over::Nothing).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            InterchangeError::Limit {
+                what: "a version",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(there.is_empty().await);
+}
+
+#[tokio::test]
+async fn a_time_of_storing_in_the_future_puts_no_signature_off() {
+    let (here, there) = (Place::stocked().await, Place::new(2).await);
+    let mut parcel = here.export().await;
+    for (_, file) in &mut parcel.files {
+        file.stored_at = "9000-01-01T00:00:00Z".parse().unwrap();
+    }
+    let imported = there.import(&parcel, Over::Nothing).await.unwrap();
+    let until = imported.served_until.unwrap();
+    assert_eq!(there.storage.due(until, 10).await.unwrap(), [gun()]);
+}
+
+#[tokio::test]
+async fn what_went_back_is_signed_again_at_once_above_what_was_used() {
+    let here = Place::stocked().await;
+    let parcel = here.export().await;
+    here.import(&rolled_back(&parcel), Over::Anything).await.unwrap();
+    assert_eq!(here.storage.due(now(), 10).await.unwrap(), [gun()]);
+    let renewed = renewed(&here, now()).await;
+    for role in [Role::Snapshot, Role::Timestamp] {
+        let signed = renewed.files.iter().find(|file| file.role == role).unwrap();
+        assert_eq!(signed.version, parcel.used[&role] + 1, "{role}");
+    }
+}
+
+#[test]
+fn endless_roles_are_refused_before_they_are_read() {
+    let roles: Vec<_> = (0..=MAX_ROLES).map(|role| format!("\"{role}\":1")).collect();
+    let manifest = format!(
+        r#"{{"format":"countersign-repository","version":1,"gun":"{GUN}","exported_at":"2030-01-01T00:00:00Z",
+        "used":{{{}}},"keys":[],"files":[],"changes":[]}}"#,
+        roles.join(",")
+    );
+    let mut tar = tar::Writer::new(Vec::new(), 0);
+    tar.append("manifest.json", manifest.as_bytes()).unwrap();
+    let error = Archive::read(tar.finish().unwrap().as_slice()).unwrap_err();
+    assert!(
+        matches!(error, InterchangeError::Damaged { what: "manifest" }),
+        "{error}"
+    );
 }
 
 #[tokio::test]

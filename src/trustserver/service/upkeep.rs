@@ -97,17 +97,17 @@ impl<S: Storage> TrustServer<S> {
         let turn = self.inner.turns.take(gun).await;
         let renewed = self.renew(gun).await;
         drop(turn);
-        let pause = match renewed {
-            Ok(true) => return true,
+        let until = match renewed {
+            Ok(Renewal::Signed) => return true,
             // It was noted as due by another clock, or for another life. Left as it is it would be looked at over and
             // over, before all that come to be due later.
-            Ok(false) => PAUSE.min(self.inner.options.timestamp_life / 6),
+            Ok(Renewal::NotDue { until: Some(until) }) => until,
+            Ok(Renewal::NotDue { until: None }) => paused(),
             Err(error) => {
                 error!(%gun, error = %chain(&error), "timestamp and snapshot were not renewed");
-                PAUSE
+                paused()
             }
         };
-        let until = clock::now().checked_add(pause).unwrap_or(Timestamp::MAX);
         let postponed = self.inner.storage.postpone(gun, until).await;
         if let Err(error) = &postponed {
             error!(%gun, error = %chain(error), "the next attempt was not put off");
@@ -130,9 +130,8 @@ impl<S: Storage> TrustServer<S> {
         Ok(())
     }
 
-    /// Signs timestamp and snapshot again if they are due; whether they were. Whose turn it is is for the caller to see
-    /// to.
-    async fn renew(&self, gun: &Gun) -> Result<bool, ServiceError> {
+    /// Signs timestamp and snapshot again if they are due. Whose turn it is is for the caller to see to.
+    async fn renew(&self, gun: &Gun) -> Result<Renewal, ServiceError> {
         let outcome = self.try_renew(gun).await;
         self.inner
             .metrics
@@ -140,18 +139,21 @@ impl<S: Storage> TrustServer<S> {
         outcome
     }
 
-    async fn try_renew(&self, gun: &Gun) -> Result<bool, ServiceError> {
+    async fn try_renew(&self, gun: &Gun) -> Result<Renewal, ServiceError> {
         for _ in 0..ATTEMPTS {
             let desk = self.desk().await?;
             let (generation, holding) = self.holding(gun).await?;
             let keys = self.held(gun).await?;
             let now = clock::now();
             let (terms, limits, name) = (self.terms(now), self.inner.options.limits, gun.clone());
-            let renewed = aside(desk, move || {
-                hosted::renew(&name, &holding, &keys, &terms, &limits)
+            let (renewed, until) = aside(desk, move || {
+                let renewed = hosted::renew(&name, &holding, &keys, &terms, &limits);
+                renewed.map(|renewed| (renewed, hosted::due_at(&holding, &keys, &terms)))
             })
             .await??;
-            let Some(renewed) = renewed else { return Ok(false) };
+            let Some(renewed) = renewed else {
+                return Ok(Renewal::NotDue { until });
+            };
             if self.store(gun, generation, &renewed, now).await? == Committed::Stored {
                 let versions: Vec<_> = renewed
                     .files
@@ -159,7 +161,7 @@ impl<S: Storage> TrustServer<S> {
                     .map(|file| format!("{} {}", file.role, file.version))
                     .collect();
                 info!(%gun, files = versions.join(", "), "signed again");
-                return Ok(true);
+                return Ok(Renewal::Signed);
             }
         }
         Err(ServiceError::Crowded)
@@ -218,6 +220,18 @@ impl<S: Storage> TrustServer<S> {
         })
         .await
     }
+}
+
+/// What became of an attempt to sign again.
+enum Renewal {
+    /// There are new files.
+    Signed,
+    /// Nothing is due before that.
+    NotDue { until: Option<Timestamp> },
+}
+
+fn paused() -> Timestamp {
+    clock::now().checked_add(PAUSE).unwrap_or(Timestamp::MAX)
 }
 
 /// What an examination of all repositories comes to.

@@ -163,7 +163,9 @@ impl Desk<'_> {
 
     /// When each file that the server can sign again is to be: at two thirds of its life, which leaves the last third
     /// for outages (§8.6.5). A timestamp that is good for longer than the server makes them was made while the clock was
-    /// ahead, or when lives were longer: whoever keeps it from being replaced could serve it for so long (T4, T44).
+    /// ahead, or when lives were longer: whoever keeps it from being replaced could serve it for so long (T4, T44). And a
+    /// file that went back, as only an import lets it, is due at once: clients that saw the newer version refuse this one
+    /// until there is one above both.
     pub(super) fn due(&self, files: &Files) -> Result<BTreeMap<Role, Timestamp>, Error> {
         let mut signed = vec![(Role::Timestamp, self.terms.timestamp)];
         if self.hands.snapshot.suffices() {
@@ -172,11 +174,16 @@ impl Desk<'_> {
         let due = signed.into_iter().map(|(role, life)| {
             let file = files.get(&role);
             let file = file.ok_or_else(|| Error::Missing { role: role.clone() })?;
-            let expires = Stated::of(&role, file)?.expires;
-            if role == Role::Timestamp && expires > end(self.terms.now, life.saturating_add(ASTRAY)) {
-                return Ok((role, self.terms.now));
-            }
-            Ok((role, expires.checked_sub(life / 3).unwrap_or(Timestamp::MIN)))
+            let Stated { version, expires } = Stated::of(&role, file)?;
+            let ahead = role == Role::Timestamp && expires > end(self.terms.now, life.saturating_add(ASTRAY));
+            let went_back = self.holding.used.get(&role).is_some_and(|used| *used > version);
+            let at = expires.checked_sub(life / 3).unwrap_or(Timestamp::MIN);
+            let at = if ahead || went_back {
+                self.terms.now.min(at)
+            } else {
+                at
+            };
+            Ok((role, at))
         });
         due.collect()
     }

@@ -184,6 +184,10 @@ fn history(staging: &Staging, gun: &str, current: &BTreeMap<Role, u64>) -> Resul
         let highest: &mut u64 = used.entry(listed.role.clone()).or_default();
         *highest = (*highest).max(listed.version);
     }
+    for (role, version) in staging.lost(gun)? {
+        let highest = used.entry(role).or_default();
+        *highest = (*highest).max(version);
+    }
     let needed = |role: &Role, version: u64| *role == Role::Root || current.get(role) == Some(&version);
     versions.sort_by_key(|listed| !needed(&listed.role, listed.version));
     let (mut bytes, mut kept): (u64, BTreeSet<(Role, u64)>) = (0, BTreeSet::new());
@@ -206,6 +210,10 @@ fn history(staging: &Staging, gun: &str, current: &BTreeMap<Role, u64>) -> Resul
     Ok((files, used, left_behind))
 }
 
+/// Most keys of a role that are looked for, as opening one takes a while. The reference lists one, and another one
+/// while it is rotated.
+const MAX_LISTED: usize = 16;
+
 type Keys = (Vec<ParcelKey>, Vec<KeyFault>);
 
 /// The keys that root lists for the server's two roles. They are found by their ids: the signer did not always write
@@ -224,7 +232,8 @@ fn keys(
     };
     let (mut keys, mut faults) = Keys::default();
     for role in [Role::Snapshot, Role::Timestamp] {
-        for id in listed_keys(&holding, &role).unwrap_or_default() {
+        let listed = listed_keys(&holding, &role).unwrap_or_default();
+        for id in listed.into_iter().take(MAX_LISTED) {
             match key(staging, id, &role, passphrases)? {
                 Ok(key) => keys.push(key),
                 Err(why) => faults.push(KeyFault {

@@ -1,6 +1,8 @@
 //! What a dump holds, put in order in a temporary database: a dump may be larger than memory, and its rows come in
 //! whatever order they were written.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::str::FromStr as _;
 
@@ -13,6 +15,7 @@ use tempfile::TempDir;
 
 use super::statement::Row;
 use super::{DumpError, Table};
+use crate::trustserver::interchange::MAX_VERSION;
 use crate::trustserver::interchange::archive::is_version_of;
 use crate::trustserver::storage::{Event, File};
 use crate::tuf::{Limits, Role, sha256};
@@ -21,6 +24,12 @@ use crate::tuf::{Limits, Role, sha256};
 pub(super) const MAX_TOLD: usize = 1000;
 /// Longest GUN, key id or the like that is worth looking at: what the reference's columns hold.
 const MAX_TEXT: usize = 255;
+/// Most names of passphrases: the signer is given a new one once in a while, and somebody is asked for each.
+const MAX_ALIASES: u32 = 100;
+/// As much of a value of a database file as is looked at: a targets file of 16 MiB, with some room.
+const MAX_VALUE: usize = 20 << 20;
+/// Mode of the folder of the temporary database: there are keys in it, if encrypted ones.
+const PRIVATE: u32 = 0o700;
 
 /// A row that was left out, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,10 +44,12 @@ pub struct LeftOut {
 pub(super) struct Staging {
     database: Connection,
     /// Holds the file of the database, and takes it away.
-    _folder: TempDir,
+    folder: TempDir,
     pub(super) left_out: Vec<LeftOut>,
     /// How many rows were left out.
     pub(super) left_out_count: u64,
+    /// How many of them had been deleted, which is no fault.
+    pub(super) deleted_count: u64,
 }
 
 /// A version of a role of some repository, without its bytes.
@@ -64,6 +75,9 @@ const SCHEMA: &str = "
         stored_at INTEGER NOT NULL, PRIMARY KEY (gun, role, version)
     );
     CREATE INDEX by_hash ON files (gun, role, sha256);
+    CREATE TABLE used (
+        gun TEXT NOT NULL, role TEXT NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (gun, role)
+    ) WITHOUT ROWID;
     CREATE TABLE changes (
         gun TEXT NOT NULL, id INTEGER NOT NULL, created_at INTEGER NOT NULL, version INTEGER, sha256 BLOB,
         PRIMARY KEY (gun, id)
@@ -77,25 +91,41 @@ const SCHEMA: &str = "
 
 impl Staging {
     pub(super) fn new() -> Result<Self, DumpError> {
-        let folder = tempfile::tempdir()?;
+        let private = Permissions::from_mode(PRIVATE);
+        let folder = tempfile::Builder::new().permissions(private).tempdir()?;
         let database = Connection::open(folder.path().join("staging.sqlite"))?;
         database.execute_batch(SCHEMA)?;
         Ok(Self {
             database,
-            _folder: folder,
+            folder,
             left_out: Vec::new(),
             left_out_count: 0,
+            deleted_count: 0,
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Takes a row of the reference's.
     pub(super) fn take(&mut self, table: Table, mut row: Row<'_>) -> Result<(), DumpError> {
         // Rows that were deleted without being taken away.
         let deleted = row.take("deleted_at").is_some();
-        match table {
+        self.deleted_count = self.deleted_count.saturating_add(u64::from(deleted));
+        let taken = match table {
             Table::Files => self.file(&mut row, deleted),
             Table::Changes => self.change(&mut row),
             Table::Keys => self.key(&mut row, deleted),
+        };
+        match taken {
+            // One row that cannot be read keeps no other out.
+            Err(DumpError::Column { column }) => {
+                self.leave_out(format!("a row of {}", table.name()), unreadable(column));
+                Ok(())
+            }
+            taken => taken,
         }
     }
 
@@ -124,6 +154,9 @@ impl Staging {
             _ => None,
         };
         if let Some(why) = why {
+            if let (false, Some(role), Some(version)) = (deleted, &parsed, version) {
+                self.seen(&gun, role, version)?;
+            }
             self.leave_out(format!("{gun} {role} {number}"), why);
             return Ok(());
         }
@@ -142,6 +175,32 @@ impl Staging {
             self.leave_out(format!("{gun} {role} {number}"), "there twice");
         }
         Ok(())
+    }
+
+    /// Notes a version that clients may have seen though its file is not to be had: what is signed next has to be above
+    /// it. One that no server comes to is part of the damage.
+    fn seen(&self, gun: &str, role: &Role, version: u64) -> Result<(), DumpError> {
+        if gun.len() <= MAX_TEXT && version <= MAX_VERSION {
+            let add = "INSERT INTO used VALUES (?, ?, ?)
+                ON CONFLICT (gun, role) DO UPDATE SET version = max(version, excluded.version)";
+            let mut add = self.database.prepare(add)?;
+            add.execute(params![gun, role.as_str(), signed(version)])?;
+        }
+        Ok(())
+    }
+
+    /// The highest version of each role whose file is not to be had.
+    pub(super) fn lost(&self, gun: &str) -> Result<Vec<(Role, u64)>, DumpError> {
+        let mut query = self
+            .database
+            .prepare("SELECT role, version FROM used WHERE gun = ?")?;
+        let rows = query.query_map([gun], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
+        let mut lost = Vec::new();
+        for row in rows {
+            let (role, version) = row?;
+            lost.push((role.parse().map_err(|_| DumpError::Value)?, unsigned(version)));
+        }
+        Ok(lost)
     }
 
     fn change(&mut self, row: &mut Row<'_>) -> Result<(), DumpError> {
@@ -209,8 +268,8 @@ impl Staging {
     pub(super) fn aliases(&self) -> Result<Vec<String>, DumpError> {
         let mut query = self
             .database
-            .prepare("SELECT DISTINCT alias FROM keys ORDER BY alias")?;
-        let aliases = query.query_map([], |row| row.get(0))?;
+            .prepare("SELECT DISTINCT alias FROM keys ORDER BY alias LIMIT ?")?;
+        let aliases = query.query_map([MAX_ALIASES], |row| row.get(0))?;
         Ok(aliases.collect::<Result<_, _>>()?)
     }
 
@@ -312,6 +371,8 @@ impl Staging {
 pub(super) fn read_sqlite(path: &Path, staging: &mut Staging) -> Result<(), DumpError> {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let database = Connection::open_with_flags(path, flags)?;
+    // Whoever made the file also wrote its schema, which may compute.
+    database.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")?;
     for table in [Table::Files, Table::Changes, Table::Keys] {
         let exists = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?";
         if database
@@ -340,7 +401,8 @@ fn plain(value: rusqlite::types::ValueRef<'_>) -> Option<Vec<u8>> {
         ValueRef::Null => None,
         ValueRef::Integer(number) => Some(number.to_string().into_bytes()),
         ValueRef::Real(number) => Some(number.to_string().into_bytes()),
-        ValueRef::Text(text) | ValueRef::Blob(text) => Some(text.to_vec()),
+        // What is longer is none of ours, and is left out for that.
+        ValueRef::Text(text) | ValueRef::Blob(text) => Some(text.iter().take(MAX_VALUE).copied().collect()),
     }
 }
 
@@ -373,6 +435,16 @@ fn instant_of(text: &str) -> Option<Timestamp> {
             .ok()
             .map(|at| at.timestamp())
     })
+}
+
+fn unreadable(column: &str) -> &'static str {
+    match column {
+        "gun" => "its gun is missing or cannot be read",
+        "role" => "its role is missing or cannot be read",
+        "version" => "its version is missing or cannot be read",
+        "data" => "its data are missing",
+        _ => "a column is missing or cannot be read",
+    }
 }
 
 fn matches_stated(stated: Option<&[u8]>, hash: &[u8; 32]) -> bool {
