@@ -142,6 +142,7 @@ impl Keys {
             id: key.id(),
             role: role.as_str().to_owned(),
             gun: (*role != Role::Root).then(|| gun.as_str().to_owned()),
+            sealed: true,
         };
         self.open().insert(key.id(), Open { held, key });
     }

@@ -82,7 +82,7 @@ impl Signer {
         let signing = signing(image).await?;
         let site = self.sites.site(image.gun())?;
         let publisher = Publisher::new(&site, &self.keys, options(), &unseen);
-        Ok(publisher.sign_tags(&[signing], &Initial::default()).await?)
+        Ok(publisher.sign_tags(&[signing], &[], &Initial::default()).await?)
     }
 
     /// Withdraws every signature of the tag of `image`.
