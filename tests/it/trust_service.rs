@@ -674,41 +674,36 @@ async fn everybody_may_ask_whether_the_server_is_well() {
 async fn what_is_not_due_after_all_keeps_nobody_waiting() {
     /// More than are looked at together.
     const STRAYS: usize = 65;
-    let Scene {
-        server: first,
-        folder,
-    } = {
-        let scene = Scene::new(Options::default()).await;
-        scene.publish(&Owner::new()).await;
-        scene
-    };
-    let storage = Sqlite::open(folder.path()).await.unwrap();
+    let scene = Scene::new(Options::default()).await;
+    scene.publish(&Owner::new()).await;
+    let now = countersign::clock::now();
+    let storage = Sqlite::open(scene.folder.path()).await.unwrap();
     let gun: Gun = GUN.parse().unwrap();
     let files = storage.repository(&gun).await.unwrap().unwrap().files;
     for stray in 0..STRAYS {
         let change = Change {
             files: files.clone(),
             dropped: BTreeSet::new(),
-            renew_at: Some(Timestamp::UNIX_EPOCH),
+            renew_at: Some(jiff::Timestamp::UNIX_EPOCH),
             keys_used: BTreeSet::new(),
-            at: Timestamp::now(),
+            at: now,
         };
         let stray = format!("{GUN}/{stray}").parse().unwrap();
         let _stored = storage.commit(&stray, 0, change).await.unwrap();
     }
-    storage.delete(&gun, Timestamp::now()).await.unwrap();
-    drop(first);
+    storage.delete(&gun, now).await.unwrap();
     let open = || Gatekeeper::fixed(Access::open_to_all());
     let hasty = Options {
         timestamp_life: Duration::ZERO,
         ..Options::default()
     };
+    let hasty = server(scene.folder.path(), open(), hasty, &scene.metrics).await;
     let scene = Scene {
-        server: server(folder.path(), open(), hasty).await,
-        folder,
+        server: hasty,
+        ..scene
     };
     assert_eq!(scene.publish(&Owner::new()).await, StatusCode::OK);
-    let patient = server(scene.folder.path(), open(), Options::default()).await;
+    let patient = server(scene.folder.path(), open(), Options::default(), &scene.metrics).await;
     let keeping = patient.keep(|_| {}, CancellationToken::new());
     let renewed = async {
         // Not by asking the server, which would renew it on the spot.

@@ -105,6 +105,7 @@ static SCENE: LazyLock<Scene> = LazyLock::new(|| {
         name: name.clone(),
         keys: vec![public(&alice)],
         paths: vec!["".into()],
+        threshold: None,
     };
     let release = |tag: &str, content| Change::Release {
         tag: tag.parse().unwrap(),
