@@ -24,7 +24,7 @@ pub(super) struct DatabaseFlags {
         env = "COUNTERSIGN_DATA"
     )]
     data: Option<PathBuf>,
-    /// PostgreSQL database that several servers may share, postgresql://user@host/name
+    /// URL of a PostgreSQL database, which several servers may share
     #[arg(long, value_name = "URL", env = "COUNTERSIGN_DATABASE")]
     database: Option<String>,
     /// File with the password of that database
@@ -43,8 +43,8 @@ pub(super) struct DatabaseFlags {
         env = "COUNTERSIGN_DATABASE_CA"
     )]
     database_ca: Option<PathBuf>,
-    /// File with the key that keys in the database are sealed with; made if it is not there and --data is given.
-    /// COUNTERSIGN_SEALING_KEY may hold the key itself instead
+    /// File with the key that keys in the database are sealed with; made if it is not there and --data is given. The
+    /// variable without the last word may hold the key itself instead
     #[arg(
         long,
         value_name = "FILE",

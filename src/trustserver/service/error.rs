@@ -46,7 +46,7 @@ impl ServiceError {
                 missing: rejection.missing(),
             })),
             Self::Crowded => ProtocolError::Version,
-            other => {
+            other @ (Self::Storage(_) | Self::Sealed(_) | Self::Key(_) | Self::Panicked) => {
                 error!(error = %chain(&other), "update failed");
                 ProtocolError::Updating
             }
