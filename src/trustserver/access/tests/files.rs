@@ -32,6 +32,11 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
             "registry.example.com/../ is neither",
         ),
         (
+            "prefix that begins other names too",
+            "gunPrefixes: ['registry.example.com/team']".to_owned(),
+            "registry.example.com/team is neither",
+        ),
+        (
             "prefix of everything",
             "gunPrefixes: ['/']".to_owned(),
             "/ is neither",

@@ -137,6 +137,19 @@ fn a_delegation_that_is_removed_leaves_the_snapshot_and_a_new_life_of_it_continu
     }
 }
 
+/// T49, with what another server kept: the reference never lets go of such files.
+#[test]
+fn a_file_that_nobody_delegates_to_does_not_come_back_with_its_name() {
+    let mut scene = Scene::docker().with_signers();
+    let stray = scene.holding.files[&role("targets/alice")].clone();
+    scene.change(&[Change::Undelegate { name: name("alice") }]);
+    scene.holding.files.insert(role("targets/alice"), stray);
+    let accepted = scene.change(&[scene.delegate("alice", &["alice"])]);
+    assert_eq!(accepted.dropped, [role("targets/alice")].into());
+    assert!(!entries(&scene).contains(&"targets/alice".to_owned()));
+    trusted(&scene);
+}
+
 #[test]
 fn what_is_below_a_removed_delegation_goes_with_it() {
     let mut scene = Scene::docker().with_signers();

@@ -118,3 +118,16 @@ fn a_timestamp_that_was_made_while_the_clock_was_ahead_is_made_anew() {
     scene.store(&accepted);
     assert_eq!(scene.renewed(), Ok(None), "once");
 }
+
+/// Who can write the database puts back a snapshot that the server did sign once, and that is right about every file.
+#[test]
+fn an_older_snapshot_put_back_is_vouched_for_by_no_new_timestamp() {
+    let mut scene = Scene::docker().with_signers();
+    let old = scene.holding.files[&Role::Snapshot].clone();
+    scene.now += SNAPSHOT * 2 / 3;
+    let accepted = scene.renewed().unwrap().unwrap();
+    scene.store(&accepted);
+    scene.holding.files.insert(Role::Snapshot, old);
+    scene.now += TIMESTAMP;
+    assert!(scene.renewed().unwrap_err().is_damage());
+}
