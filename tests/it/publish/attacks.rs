@@ -99,6 +99,17 @@ async fn attack_a_repository_shown_in_place_of_the_one_that_was_made_is_not_beli
 }
 
 #[tokio::test]
+async fn attack_a_server_that_takes_a_publication_and_goes_on_without_it_is_told() {
+    let world = World::new().await;
+    assert_eq!(world.sign("1.0").await.status, Some(0));
+    let taken = Fault::Status(200, Vec::new(), String::new());
+    world.server.misbehave("/_trust/tuf/", taken);
+    let dropped = world.sign("2.0").await;
+    assert_eq!(dropped.status, Some(1), "{dropped:?}");
+    assert!(dropped.err.contains("than were published"), "{dropped:?}");
+}
+
+#[tokio::test]
 async fn attack_a_root_key_in_clear_that_somebody_put_there_founds_no_repository() {
     let world = World::new().await;
     let planted = world.plant("role: root\n");

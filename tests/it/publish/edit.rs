@@ -472,6 +472,21 @@ fn a_tag_outside_a_signers_paths_is_not_signed() {
 }
 
 #[test]
+fn attack_a_server_that_loses_a_file_does_not_turn_its_versions_back() {
+    let mut world = World::new(false);
+    let alice = world.delegate("alice");
+    world.publish(&alice);
+    world.publish(&[world.release("1.0", "one")]);
+    world.publish(&[world.release("1.1", "eleven")]);
+    world.server.files.remove("targets/alice");
+    let mut draft = world.published().edit();
+    draft.apply(&Change::Empty { name: name("alice") }).unwrap();
+    let signed = draft.sign(&world.ring.0, &Terms::reference(now())).unwrap();
+    let made = signed.files.iter().find(|file| file.role == role("alice"));
+    assert_eq!(made.unwrap().version, 3);
+}
+
+#[test]
 fn a_version_is_above_all_that_was_ever_seen() {
     let mut world = World::new(false);
     let alice = world.delegate("alice");
