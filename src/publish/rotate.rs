@@ -61,6 +61,7 @@ impl<K: Keyring> Publisher<'_, K> {
             role: role.clone(),
             keys,
         };
+        let lost = self.lost_timestamp(&role, &before).await?;
         let mut report = self
             .change(|published, conflicts| {
                 let replaced_meanwhile = published.key_ids(&role) != old;
@@ -68,11 +69,15 @@ impl<K: Keyring> Publisher<'_, K> {
                     if conflicts > 0 && replaced_meanwhile && has(published, &change) {
                         Vec::new()
                     } else {
-                        vec![change.clone()]
+                        [&change].into_iter().chain(&lost).cloned().collect()
                     },
                 )
             })
             .await?;
+        if lost.is_some() {
+            let told = "the server has not the key of the timestamp: it got a new one too";
+            report.warnings.push(told.to_owned());
+        }
         if self.options.effect == Effect::Publish && matches!(role, Role::Targets | Role::Snapshot) {
             // A key that is a signer's too goes on signing.
             let signers = before.delegations().into_iter().flat_map(|signer| signer.keys);
@@ -81,6 +86,24 @@ impl<K: Keyring> Publisher<'_, K> {
             report.warnings.extend(self.discard(&old, &change));
         }
         Ok(report)
+    }
+
+    /// A new timestamp key beside that of the snapshot, if the server has not the one that root lists: it came to the
+    /// repository without its keys, and takes no root under which it cannot sign both, so one rotation after the
+    /// other would be refused.
+    async fn lost_timestamp(
+        &self,
+        rotated: &Role,
+        before: &Published,
+    ) -> Result<Option<Change>, PublishError> {
+        let role = Role::Timestamp;
+        if *rotated != Role::Snapshot {
+            return Ok(None);
+        }
+        let key = self.server_key(&role).await?;
+        let held = before.keys(&role).iter().any(|listed| listed.id() == key.id());
+        let keys = vec![key];
+        Ok((!held).then_some(Change::Replace { role, keys }))
     }
 
     async fn rotated(

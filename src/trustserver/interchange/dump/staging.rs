@@ -44,6 +44,7 @@ pub struct LeftOut {
 pub(super) struct Staging {
     database: Connection,
     /// Holds the file of the database, and takes it away.
+    #[cfg_attr(not(test), expect(dead_code, reason = "it is there to be dropped"))]
     folder: TempDir,
     pub(super) left_out: Vec<LeftOut>,
     /// How many rows were left out.
