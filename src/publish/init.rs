@@ -135,7 +135,7 @@ impl<K: Keyring> Publisher<'_, K> {
         Ok(key)
     }
 
-    async fn server_key(&self, role: &Role) -> Result<Arc<PublicKey>, PublishError> {
+    pub(super) async fn server_key(&self, role: &Role) -> Result<Arc<PublicKey>, PublishError> {
         let server = self.site.server();
         let offered = server.key(self.site.gun(), role, self.deadline()).await;
         self.accept(role, offered)

@@ -61,13 +61,14 @@ impl<K: Keyring> Publisher<'_, K> {
             role: role.clone(),
             keys,
         };
+        let lost = self.lost_timestamp(&role, &before).await?;
         let mut report = self
             .change(|published, conflicts| {
                 if conflicts > 0 && has(published, &change) {
                     // Ours, and the answer got lost.
                     Ok(Vec::new())
                 } else if published.key_ids(&role) == old {
-                    Ok(vec![change.clone()])
+                    Ok([&change].into_iter().chain(&lost).cloned().collect())
                 } else {
                     // What we would put in their place may be just what the other meant to be rid of.
                     let gun = published.gun().clone();
@@ -78,6 +79,10 @@ impl<K: Keyring> Publisher<'_, K> {
                 }
             })
             .await?;
+        if lost.is_some() {
+            let told = "the server has not the key of the timestamp: it got a new one too";
+            report.warnings.push(told.to_owned());
+        }
         if self.options.effect == Effect::Publish && matches!(role, Role::Targets | Role::Snapshot) {
             // A key that is a signer's too, or root's, goes on signing.
             let mut needed = before.key_ids(&Role::Root);
@@ -86,6 +91,24 @@ impl<K: Keyring> Publisher<'_, K> {
             report.warnings.extend(self.discard(&role, &old, &change));
         }
         Ok(report)
+    }
+
+    /// A new timestamp key beside that of the snapshot, if the server has not the one that root lists: it came to the
+    /// repository without its keys, and takes no root under which it cannot sign both, so one rotation after the
+    /// other would be refused.
+    async fn lost_timestamp(
+        &self,
+        rotated: &Role,
+        before: &Published,
+    ) -> Result<Option<Change>, PublishError> {
+        let role = Role::Timestamp;
+        if *rotated != Role::Snapshot {
+            return Ok(None);
+        }
+        let key = self.server_key(&role).await?;
+        let held = before.keys(&role).iter().any(|listed| listed.id() == key.id());
+        let keys = vec![key];
+        Ok((!held).then_some(Change::Replace { role, keys }))
     }
 
     async fn rotated(

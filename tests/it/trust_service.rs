@@ -12,7 +12,6 @@ use countersign::trustserver::audit::Audit;
 use countersign::trustserver::http::Call;
 use countersign::trustserver::seal::{OperatorKey, Sealer};
 use countersign::trustserver::service::{Options, TrustServer};
-use countersign::trustserver::storage::Storage as _;
 use countersign::trustserver::storage::sqlite::Sqlite;
 use countersign::trustserver::storage::{Change, Storage as _};
 use countersign::tuf::edit::{Draft, SignedFile, Terms};

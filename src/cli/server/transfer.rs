@@ -335,10 +335,10 @@ fn tell(imported: &Imported) -> anyhow::Result<()> {
             .map_or_else(|| "it expires".to_owned(), |at| at.to_string());
         complain(&format!(
             "warning: {gun}: this server has not the key of its timestamp: it is served as it is until {until}, and nobody \
-             can publish. Its owner gives it a new key with `countersign trust rotate timestamp {gun}`"
+             can publish. Its owner gives it new keys with `countersign trust rotate snapshot --server-managed {gun}`, or, \
+             if the publisher has the key of the snapshot, with `countersign trust rotate timestamp {gun}`"
         ));
-    }
-    if !imported.held.contains_key(&Role::Snapshot) {
+    } else if !imported.held.contains_key(&Role::Snapshot) {
         complain(&format!(
             "note: {gun}: this server has not the key of its snapshot. If the publisher has not either, its owner gives it \
              a new one with `countersign trust rotate snapshot --server-managed {gun}`"

@@ -4,11 +4,13 @@ use bytes::Bytes;
 use secrecy::SecretString;
 use tempfile::TempDir;
 
+use super::manifest::MAX_ROLES;
 use super::*;
 use crate::trustserver::seal::OperatorKey;
 use crate::trustserver::storage::sqlite::Sqlite;
-use crate::trustserver::storage::{Change, ChangeRecord};
-use crate::tuf::{Algorithm, sha256};
+use crate::trustserver::storage::{Change, ChangeRecord, File};
+use crate::tuf::hosted::{self, Holding};
+use crate::tuf::{Algorithm, PrivateKey, sha256};
 
 /// What everything here is about: it comes from a dump of the reference's database, keys and all.
 pub(super) const GUN: &str = "registry.example.com/team/app";

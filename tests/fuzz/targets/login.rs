@@ -72,7 +72,8 @@ pub(crate) fn run(data: &[u8]) {
 pub(crate) fn admitted(access: &Access, value: HeaderValue) -> Result<Caller, Refusal> {
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
     let need = Need::Pull("registry.example.com/team/app".parse().unwrap());
-    let admitted = access.admit(&somebody(), &headers, &need, NOW.parse().unwrap());
+    let peer = somebody();
+    let admitted = access.admit(&peer, &headers, &need, NOW.parse().unwrap());
     admitted
         .now_or_never()
         .expect("there are no passwords that would take time")
