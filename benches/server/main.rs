@@ -153,9 +153,9 @@ async fn updates(server: &Server, publisher: &Publisher<'_>) {
     ] {
         let series = publisher.series(what.len(), publishers, UPDATES, shared).await;
         let size = server.database_size();
-        let took = Took::default();
+        let took = &Took::default();
         let begun = Instant::now();
-        join_all(series.iter().map(|uploads| async {
+        join_all(series.iter().map(|uploads| async move {
             for upload in uploads {
                 took.of(publisher.send(upload)).await;
             }

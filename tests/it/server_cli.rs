@@ -178,7 +178,7 @@ async fn an_older_database_is_not_served_until_somebody_says_so_once() {
     }
     let log = place.serves(&["--accept-older-database"]).await;
     assert!(
-        log.iter().any(|line| line["level"] == "WARN"
+        log.iter().any(|line| line["level"] == "warn"
             && line["msg"]
                 .as_str()
                 .unwrap()

@@ -72,9 +72,9 @@ pub(crate) fn run(data: &[u8]) {
 pub(crate) fn admitted(access: &Access, value: HeaderValue) -> Result<Caller, Refusal> {
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value)]);
     let need = Need::Pull("registry.example.com/team/app".parse().unwrap());
-    let peer = somebody();
-    let admitted = access.admit(&peer, &headers, &need, NOW.parse().unwrap());
-    admitted
+    let (peer, now) = (somebody(), NOW.parse().unwrap());
+    access
+        .admit(&peer, &headers, &need, now)
         .now_or_never()
         .expect("there are no passwords that would take time")
 }

@@ -51,8 +51,10 @@ fn assert_named(route: &Route, method: &Method, uri: &Uri) {
 }
 
 fn assert_ends(method: &Method, location: &str) {
+    // Browsers take backslashes for slashes in a path, but not behind it.
+    let path = location.split('?').next().unwrap_or_default();
     assert!(
-        location.starts_with('/') && !location.starts_with("//") && !location.contains('\\'),
+        path.starts_with('/') && !path.starts_with("//") && !path.contains('\\'),
         "{location} leads elsewhere"
     );
     let uri: Uri = location.parse().expect("a location is a target");
