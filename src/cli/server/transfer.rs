@@ -37,11 +37,11 @@ const SIGNER_VARIABLE: &str = "NOTARY_SIGNER_";
 #[derive(Debug, Subcommand)]
 pub(super) enum Transfer {
     /// Writes a repository into an archive: every version of every file, and the server's keys of it, encrypted
-    Export(Export),
+    Export(Box<Export>),
     /// Reads archives that export wrote, and stores the repositories in them, if they verify
-    Import(Import),
+    Import(Box<Import>),
     /// Takes over the repositories of a Notary server and signer, from dumps of their databases
-    ImportNotary(ImportNotary),
+    ImportNotary(Box<ImportNotary>),
 }
 
 /// Arguments of `server export`.
