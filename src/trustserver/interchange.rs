@@ -167,8 +167,8 @@ async fn changes<S: Storage>(storage: &S, gun: &Gun) -> Result<Vec<(Timestamp, E
     }
 }
 
-/// Stores a repository, if it verifies and `over` lets it. The server signs it anew soon, under versions that nobody
-/// has seen, as far as it holds the keys.
+/// Stores a repository, if it verifies and `over` lets it. As far as the server holds the keys, it signs it anew in
+/// time; what went back at once, under versions that nobody has seen.
 ///
 /// # Errors
 ///
