@@ -324,7 +324,7 @@ async fn of_servers_that_are_sent_the_same_thing_at_once_one_stores_it() {
         assert_eq!(stored.count(), 1, "{answers:?}");
         assert_eq!(version(&scene.found("timestamp.json").await), 1);
         let storage = Sqlite::open(scene.folder.path()).await.unwrap();
-        let due = storage.due(Timestamp::MAX, 9).await.unwrap();
+        let due = storage.due(jiff::Timestamp::MAX, 9).await.unwrap();
         assert_eq!(due, [GUN.parse().unwrap()], "it will be signed again in time");
     }
 }
