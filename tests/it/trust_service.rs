@@ -428,12 +428,12 @@ async fn what_is_not_due_after_all_keeps_nobody_waiting() {
             dropped: BTreeSet::new(),
             renew_at: Some(Timestamp::UNIX_EPOCH),
             keys_used: BTreeSet::new(),
-            at: Timestamp::now(),
+            at: countersign::clock::now(),
         };
         let stray = format!("{GUN}/{stray}").parse().unwrap();
         let _stored = storage.commit(&stray, 0, change).await.unwrap();
     }
-    storage.delete(&gun, Timestamp::now()).await.unwrap();
+    storage.delete(&gun, countersign::clock::now()).await.unwrap();
     drop(first);
     let open = || Gatekeeper::fixed(Access::open_to_all());
     let hasty = Options {
