@@ -57,6 +57,7 @@ impl Hosted {
                 name: name.clone(),
                 keys: vec![public(&targets)],
                 paths: vec!["".into()],
+                threshold: None,
             };
             draft.apply(&delegate).unwrap();
             draft.apply(&release("1.0", Role::Delegation(name))).unwrap();

@@ -83,7 +83,7 @@ async fn small(world: &World) {
     publisher.send(&publisher.repository("first", 0).await).await;
     reads(&server, &publisher).await;
     updates(&server, &publisher).await;
-    fill(&server, &publisher, world).await;
+    fill(&server, &publisher).await;
     row("memory, highest until then", server.memory("VmHWM"));
 }
 
@@ -173,8 +173,8 @@ async fn updates(server: &Server, publisher: &Publisher<'_>) {
 }
 
 /// Makes repositories until there are as many as are wanted.
-async fn fill(server: &Server, publisher: &Publisher<'_>, world: &World) {
-    let count = world.repositories();
+async fn fill(server: &Server, publisher: &Publisher<'_>) {
+    let count = World::repositories();
     let keys = Took::default();
     let begun = Instant::now();
     let uploads: Vec<_> = stream::iter(0..count)
@@ -235,7 +235,7 @@ async fn renewals(world: &World) {
             async move {
                 publisher
                     .send(&publisher.repository(&format!("short/{number}"), 0).await)
-                    .await
+                    .await;
             }
         })
         .await;

@@ -37,7 +37,7 @@ impl World {
         self.database.is_some()
     }
 
-    pub(crate) fn repositories(&self) -> usize {
+    pub(crate) fn repositories() -> usize {
         std::env::var("COUNTERSIGN_MEASURE_REPOSITORIES").map_or(10_000, |count| count.parse().unwrap())
     }
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use countersign::reference::Gun;
 use countersign::tuf::edit::{Change, Draft, Published, SignedFile, Terms};
 use countersign::tuf::{
-    Algorithm, Answer, DelegationName, KeyId, Limits, Pin, PrivateKey, PublicKey, Purpose, Role, State, Step,
-    Task, Update,
+    Algorithm, Answer, DelegationName, Form, KeyId, Limits, Pin, PrivateKey, PublicKey, Purpose, Role, State,
+    Step, Task, Update,
 };
 use jiff::Timestamp;
 use reqwest::{Client, Response};
@@ -170,8 +170,8 @@ impl<'s> Publisher<'s> {
             let mut answers = Vec::new();
             for request in requests {
                 let file = match &request.form {
-                    countersign::tuf::Form::Version(version) => format!("{version}.{}.json", request.role),
-                    _ => format!("{}.json", request.role),
+                    Form::Version(version) => format!("{version}.{}.json", request.role),
+                    Form::Current | Form::Hash(_) => format!("{}.json", request.role),
                 };
                 let found = self
                     .client

@@ -177,9 +177,9 @@ impl Serve {
 /// 1.1 Mbit/s; a minute or two more would only keep memory for those who never come to an end.
 const REQUEST_TIME: Duration = Duration::from_secs(120);
 
-/// Bytes of all updates that are arriving or being judged. Taken apart and read, an update takes three times its size
-/// beside its body, so these are 256 MiB; four of the largest, or thousands of usual size.
-const BODIES: usize = 64 << 20;
+/// Bytes of all updates that are arriving or being judged: two of the largest, or thousands of usual size. Taken apart
+/// and read beside what it replaces, one of 9 MiB took 130 MiB, so these may come to half a gigabyte.
+const BODIES: usize = 32 << 20;
 
 /// Runs the server and what belongs to it. A part that ends takes the process with it.
 async fn serve<S: Storage>(args: &Serve, storage: S) -> anyhow::Result<Status> {

@@ -71,7 +71,7 @@ fn assert_sound(files: &Files, body: &Bytes) {
         );
     }
     // A boundary that no file has in it.
-    let boundary = (0..)
+    let boundary = (0..=body.len())
         .map(|n| format!("b{n}"))
         .find(|boundary| !contains(body, boundary.as_bytes()))
         .unwrap();
