@@ -237,6 +237,7 @@ fn older_and_newer(desk: &Desk) {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the program went by the clock too")]
 fn a_repository_goes_back_only_if_that_is_allowed_and_is_then_due_at_once() {
     let desk = Desk::new();
     older_and_newer(&desk);
