@@ -113,6 +113,7 @@ impl<'s> Publisher<'s> {
                     name: role.clone(),
                     keys: vec![Arc::new(self.targets.public().clone())],
                     paths: vec!["".into()],
+                    threshold: None,
                 };
                 let first = release("v0", 0, Role::Delegation(role.clone()));
                 self.send(&self.next(&name, &[delegate, first], 0).await).await;
