@@ -1,8 +1,12 @@
 //! The command line: one file a command, results to standard output, talk to standard error.
 
+use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 
 mod duration;
@@ -110,6 +114,21 @@ fn print(text: &str) -> anyhow::Result<()> {
         Ok(()) | Err(_) => Ok(()),
     }
 }
+
+/// Makes a file that only its owner can read, and that was not there.
+fn create(path: &Path) -> anyhow::Result<File> {
+    let mut options = File::options();
+    let file = options.write(true).create_new(true).mode(PRIVATE).open(path);
+    file.with_context(|| {
+        format!(
+            "cannot make {}; an existing file is not overwritten",
+            path.display()
+        )
+    })
+}
+
+/// Nobody else's.
+const PRIVATE: u32 = 0o600;
 
 /// Says something to the person at the terminal.
 fn complain(text: &str) {

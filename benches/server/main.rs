@@ -31,7 +31,7 @@ const SECONDS: u32 = 5;
 const UPDATES: usize = 25;
 /// Readers that stop reading when they have the head of a large file.
 const SLOW: usize = 64;
-/// Tags of that file, which make 15 MiB.
+/// Tags of that file, which make 9 MiB.
 const TAGS: usize = 100_000;
 /// Life of timestamps where renewals are measured: the shortest there is, due after forty seconds.
 const SHORT: &str = "60s";

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IsTerminal as _, Read, stdin, stdout};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -11,7 +10,7 @@ use clap::{Args, Subcommand};
 use secrecy::SecretString;
 
 use super::super::passphrase::{Asked, Passphrases};
-use super::super::{Status, complain, print};
+use super::super::{Status, complain, create, print};
 use super::database_flags::{DatabaseFlags, Place};
 use crate::clock::now;
 use crate::reference::Gun;
@@ -26,8 +25,6 @@ use crate::trustserver::storage::postgres::Postgres;
 use crate::trustserver::storage::sqlite::Sqlite;
 use crate::tuf::Role;
 
-/// Mode of archives: there are keys in them.
-const PRIVATE: u32 = 0o600;
 /// The variable with the passphrase of archives.
 const ARCHIVE_PASSPHRASE: &str = "COUNTERSIGN_ARCHIVE_PASSPHRASE";
 /// What the reference's signer has before the names of its passphrases.
@@ -275,6 +272,7 @@ fn worse(status: Status, error: &anyhow::Error) -> Status {
 
 /// Writes the file whole, or leaves none behind.
 fn to_file(parcel: &Parcel, passphrase: Option<&SecretString>, path: &Path) -> anyhow::Result<()> {
+    // There are keys in it.
     let file = create(path)?;
     let written = archive::write(parcel, passphrase, now(), file).map_err(anyhow::Error::from);
     let synced = written.and_then(|file| Ok(file.sync_all()?));
@@ -283,18 +281,6 @@ fn to_file(parcel: &Parcel, passphrase: Option<&SecretString>, path: &Path) -> a
         let _gone = std::fs::remove_file(path);
     }
     synced.with_context(|| path.display().to_string())
-}
-
-/// Makes a file that only its owner can read, and that was not there.
-fn create(path: &Path) -> anyhow::Result<File> {
-    let mut options = File::options();
-    let file = options.write(true).create_new(true).mode(PRIVATE).open(path);
-    file.with_context(|| {
-        format!(
-            "cannot make {}; an existing file is not overwritten",
-            path.display()
-        )
-    })
 }
 
 /// Says what was imported, and what that leaves to do.
@@ -411,7 +397,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("archive.tar");
         create(&path).unwrap();
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, PRIVATE);
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert!(create(&path).is_err());
     }
 }

@@ -2,9 +2,8 @@
 
 mod transfer;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{IsTerminal as _, Write as _, stdin};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -12,12 +11,9 @@ use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
 
 use super::super::key_flags::{KeyFlags, listing};
-use super::super::{Output, Status, complain, passphrase, print};
+use super::super::{Output, Status, complain, create, passphrase, print};
 use crate::keystore::{Entry, KeyStore, Listing};
 use crate::tuf::{Algorithm, KeyFile, KeyId, Labels, PrivateKey, Strength};
-
-/// Nobody else's, as docker writes public keys too.
-const PRIVATE: u32 = 0o600;
 
 /// Arguments of `trust key`.
 #[derive(ClapArgs, Debug)]
@@ -170,17 +166,6 @@ pub(in crate::cli) fn backup_warning(path: &Path) -> String {
          recovered",
         path.display()
     )
-}
-
-fn create(path: &Path) -> anyhow::Result<File> {
-    let mut options = File::options();
-    let file = options.write(true).create_new(true).mode(PRIVATE).open(path);
-    file.with_context(|| {
-        format!(
-            "cannot make {}; an existing file is not overwritten",
-            path.display()
-        )
-    })
 }
 
 /// The rule for names of signers (§3.9).

@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use super::super::super::key_flags::{KeyFlags, listing};
 use super::super::super::passphrase::Passphrases;
-use super::super::super::{Status, complain, print};
-use super::{Cipher, create, signer_name};
+use super::super::super::{Status, complain, create, print};
+use super::{Cipher, signer_name};
 use crate::keystore::{Entry, KeyStore, KeyStoreError};
 use crate::reference::Gun;
 use crate::tuf::{KeyFile, KeyId, Labels, has_gun};
