@@ -13,8 +13,9 @@
 //! only place where docker and notary look for a way to log in. Behind a token service that costs nothing: they fetch
 //! an anonymous token and read on (§1.7.3). With passwords, docker gives up when it has none to send; so with
 //! `htpasswd` or `tokens` and no token service, `anonymous: [pull]` serves clients that log in only when a request of
-//! theirs is refused (`notary` and `countersign` do, §1.7.4), and docker needs an account for reading. The other way
-//! round, without the challenge, docker could never publish.
+//! theirs is refused, as `countersign` does; docker needs an account for reading, and the reading commands of `notary`,
+//! which have no password to send either, fall back to their cache. The other way round, without the challenge,
+//! neither could ever publish.
 
 use std::net::SocketAddr;
 use std::path::Path;

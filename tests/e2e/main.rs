@@ -63,6 +63,7 @@ mod policy_admission;
 mod postgres;
 mod publish;
 mod restart;
+mod server_access;
 mod transport;
 mod trust_records;
 mod two_servers;

@@ -49,6 +49,26 @@ impl Publisher {
         }
     }
 
+    /// With a certificate of its own towards the trust server.
+    pub(crate) fn with_certificate(server: &str, keyring: &str, gun: &str, own: &pki::Identity) -> Self {
+        let folder = process::new_folder(&format!("notary/{keyring}"));
+        let config = json!({
+            "trust_dir": folder,
+            "remote_server": {
+                "url": server,
+                "root_ca": pki::authority(),
+                "tls_client_cert": own.certificate,
+                "tls_client_key": own.key,
+            },
+        });
+        let config = process::write(&format!("notary/{keyring}.json"), config.to_string());
+        Self {
+            gun: gun.to_owned(),
+            folder,
+            config,
+        }
+    }
+
     /// A publisher of another repository with the same keys.
     pub(crate) fn with_folder_of(other: &Self, gun: &str) -> Self {
         Self {

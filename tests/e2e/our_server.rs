@@ -5,6 +5,8 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::balancer::Backend;
 use crate::pki;
 use crate::process::{self, Process, output};
@@ -18,8 +20,18 @@ pub(crate) struct OurServer {
     process: Mutex<Option<Process>>,
     name: String,
     storage: Storage,
+    access: Access,
     port: u16,
     admin_port: u16,
+}
+
+/// Who may do what at a server.
+#[derive(Debug, Clone)]
+pub(crate) enum Access {
+    /// Everybody everything.
+    Open,
+    /// What this file says.
+    Ruled(PathBuf),
 }
 
 /// Where a server keeps what it is given.
@@ -52,16 +64,27 @@ impl OurServer {
     }
 
     pub(crate) fn with(name: &str, storage: Storage) -> Self {
+        Self::of(name, storage, Access::Open)
+    }
+
+    /// A server in an empty folder that knows its callers.
+    pub(crate) fn ruled(name: &str, rules: &Value) -> Self {
+        let rules = process::write(&format!("servers/{name}.yaml"), rules.to_string());
+        Self::of(name, Storage::folder(name), Access::Ruled(rules))
+    }
+
+    fn of(name: &str, storage: Storage, access: Access) -> Self {
         let (process, [port, admin_port]) = Process::start(
             name,
             READY,
-            |ports| command(&storage, ports),
+            |ports| command(&storage, &access, ports),
             |[_, admin]| is_ready(admin),
         );
         Self {
             process: Mutex::new(Some(process)),
             name: name.to_owned(),
             storage,
+            access,
             port,
             admin_port,
         }
@@ -74,6 +97,7 @@ impl OurServer {
             process: Mutex::new(None),
             name: name.to_owned(),
             storage,
+            access: Access::Open,
             port,
             admin_port,
         };
@@ -100,7 +124,7 @@ impl OurServer {
 
     /// On the same port, with what it had stored.
     pub(crate) fn restart(&self) {
-        let mut command = command(&self.storage, [self.port, self.admin_port]);
+        let mut command = command(&self.storage, &self.access, [self.port, self.admin_port]);
         let mut process = Process::spawn(&self.name, &mut command);
         assert!(
             process.came_up(READY, || is_ready(self.admin_port)),
@@ -111,13 +135,12 @@ impl OurServer {
     }
 }
 
-fn command(storage: &Storage, [port, admin_port]: [u16; 2]) -> Command {
+fn command(storage: &Storage, access: &Access, [port, admin_port]: [u16; 2]) -> Command {
     let identity = pki::loopback();
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
     command
         .args([
             "server",
-            "--open",
             "--log-format=json",
             "--log-level=info",
             "--drain-delay=0s",
@@ -130,6 +153,14 @@ fn command(storage: &Storage, [port, admin_port]: [u16; 2]) -> Command {
         .arg(&identity.key)
         .arg("--sealing-key-file")
         .arg(storage.sealing_key());
+    match access {
+        Access::Open => command.arg("--open"),
+        Access::Ruled(file) => command
+            .arg("--access")
+            .arg(file)
+            .arg("--client-ca")
+            .arg(pki::authority()),
+    };
     match storage {
         Storage::Folder(folder) => command.arg("--data").arg(folder),
         Storage::Database { url, .. } => command.env("COUNTERSIGN_DATABASE", url),

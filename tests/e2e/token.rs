@@ -11,8 +11,8 @@ use url::Url;
 use crate::https::{self, Request};
 use crate::pki;
 
-const USER: &str = "robot";
-const PASSWORD: &str = "robot's password";
+pub(crate) const USER: &str = "robot";
+pub(crate) const PASSWORD: &str = "robot's password";
 const SERVICE: &str = "trust.e2e";
 const ISSUER: &str = "e2e token service";
 /// How long a token serves, in seconds: longer than the tests run.
@@ -39,6 +39,18 @@ impl TokenServer {
             "service": SERVICE,
             "issuer": ISSUER,
             "rootcertbundle": pki::authority(),
+        }})
+    }
+}
+
+impl TokenServer {
+    /// The same for ours.
+    pub(crate) fn rules(&self) -> Value {
+        json!({"token": {
+            "realm": format!("https://localhost:{}/token", self.port),
+            "service": SERVICE,
+            "issuer": ISSUER,
+            "rootCertBundle": pki::authority(),
         }})
     }
 }
