@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use tokio::time::sleep;
+
 use super::error::PublishError;
 use super::keyring::{Held, Keyring};
 use super::plan::Signing;
 use super::report::Report;
+use super::run::{attempts, pause};
 use super::{Effect, Publisher};
 use crate::trust::present;
-use crate::tuf::edit::{Change, Draft};
+use crate::tuf::edit::{Change, Draft, Signed};
 use crate::tuf::{Algorithm, KeyId, PrivateKey, PublicKey, Role};
 
 /// How a repository is made.
@@ -42,12 +45,8 @@ impl<K: Keyring> Publisher<'_, K> {
     pub async fn init(&self, initial: &Initial, tags: &[Signing]) -> Result<Report, PublishError> {
         let now = present()?;
         let gun = self.site.gun();
-        match self.published(now, self.deadline()).await {
-            Err(PublishError::NotInitialised { .. }) => {}
-            Ok(_) | Err(PublishError::Unanchored { .. }) => {
-                return Err(PublishError::Initialised { gun: gun.clone() });
-            }
-            Err(error) => return Err(error),
+        if !self.is_vacant().await? {
+            return Err(PublishError::Initialised { gun: gun.clone() });
         }
         if self.options.effect == Effect::DryRun {
             return Ok(Report {
@@ -79,12 +78,37 @@ impl<K: Keyring> Publisher<'_, K> {
             })?;
         }
         let signed = self.sign(draft, None, now)?;
-        self.upload(&signed)
-            .await
-            .map_err(|failure| self.not_published(failure))?;
-        let mut report = self.confirm(&signed, 0).await?;
+        let mut report = self.found(&signed).await?;
         report.initialised = true;
         Ok(report)
+    }
+
+    /// Uploads the first files, again as long as the server could not store them and nothing is there.
+    async fn found(&self, signed: &Signed) -> Result<Report, PublishError> {
+        let mut failures = 0;
+        while let Err(failure) = self.upload(signed).await {
+            failures += 1;
+            if failures >= attempts(&failure) {
+                return Err(self.not_published(failure));
+            }
+            sleep(pause(failures)).await;
+            if !self.is_vacant().await? {
+                // Ours, and the answer got lost; or somebody else was first.
+                let gun = self.site.gun().clone();
+                let confirmed = self.confirm(signed, failures).await;
+                return confirmed.map_err(|_| PublishError::Initialised { gun });
+            }
+        }
+        self.confirm(signed, failures).await
+    }
+
+    /// Whether nobody has made the repository yet.
+    async fn is_vacant(&self) -> Result<bool, PublishError> {
+        match self.published(present()?, self.deadline()).await {
+            Err(PublishError::NotInitialised { .. }) => Ok(true),
+            Ok(_) | Err(PublishError::Unanchored { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The root key to use: one serves many repositories (§7.1).

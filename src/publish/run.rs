@@ -333,7 +333,7 @@ pub async fn look(site: &Site, timeout: Duration) -> Result<(Published, Timestam
 }
 
 /// How often an upload that failed like this is tried at most.
-fn attempts(failure: &PushError) -> u32 {
+pub(super) fn attempts(failure: &PushError) -> u32 {
     if matches!(failure, PushError::Conflict { .. }) {
         ATTEMPTS
     } else if failure.is_worth_another_try() {
@@ -356,7 +356,7 @@ fn is_served(state: &State, role: &Role, version: u64, sha256: &[u8; 32]) -> boo
 }
 
 /// How long to wait before the attempt after `conflicts` failures: publishers that met once must not meet again.
-fn pause(conflicts: u32) -> Duration {
+pub(super) fn pause(conflicts: u32) -> Duration {
     let mut random = [0; 2];
     // Nothing secret depends on these two bytes: without them the pause is the shortest.
     let _spread = aws_lc_rs::rand::fill(&mut random);

@@ -188,6 +188,27 @@ async fn a_conflict_is_retried_on_what_the_other_publisher_made() {
 }
 
 #[tokio::test]
+async fn a_beginning_that_the_server_could_not_store_is_tried_again() {
+    let world = World::new().await;
+    for (tag, status, code) in [("1.0", 500, "UPDATING"), ("2.0", 400, "VERSION")] {
+        let fault = Fault::Status(status, Vec::new(), error(code, &json!({})));
+        world.server.misbehave_times(2, "/_trust/tuf/", fault);
+        let ended = world.sign(tag).await;
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+    }
+    assert_eq!((world.keys(), world.version("targets")), (2, 2));
+}
+
+#[tokio::test]
+async fn a_beginning_whose_answer_gets_lost_is_found_out_by_looking() {
+    let world = World::new().await;
+    world.ledgers.lose_answers(GUN, 1);
+    let ended = world.sign("1.0").await;
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert_eq!((world.keys(), world.version("targets")), (2, 1));
+}
+
+#[tokio::test]
 async fn a_conflict_without_end_is_told_as_not_known_and_not_for_ever() {
     let world = World::new().await;
     assert_eq!(world.sign("1.0").await.status, Some(0));
