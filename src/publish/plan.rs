@@ -338,16 +338,24 @@ fn delegate(published: &Published, signer: &NewSigner, held: &BTreeSet<KeyId>) -
             threshold,
             paths,
         });
-        // The server may still list a file from an earlier life of the role, signed by these very keys (T49).
-        if !lives && published.is_listed(&role) {
-            if ours {
-                changes.push(Change::Resign { role });
-            } else {
-                concerns.push(format!(
-                    "{role} was delegated before, and the server still has its file: whatever these keys signed in it \
-                     then counts again; have the signer look through it and revoke what should not"
-                ));
-            }
+        // The server may still list a file from an earlier life of the role, signed by these very keys (T49); or it does
+        // not, and whoever remembers that file takes it for an omission (T8).
+        let (listed, seen) = (published.is_listed(&role), published.was_seen(&role));
+        if lives || !(listed || seen) {
+            continue;
+        }
+        if ours {
+            changes.push(Change::Resign { role });
+        } else if listed {
+            concerns.push(format!(
+                "{role} was delegated before, and the server still has its file: whatever these keys signed in it \
+                 then counts again; have the signer look through it and revoke what should not"
+            ));
+        } else {
+            concerns.push(format!(
+                "{role} was delegated before: whoever remembers its file refuses the repository until the signer has \
+                 signed a tag"
+            ));
         }
     }
     (changes, concerns)

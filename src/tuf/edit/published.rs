@@ -236,6 +236,11 @@ impl Published {
         self.snapshot.meta.contains_key(role.as_str())
     }
 
+    /// Whether a file of `role` was ever seen: whoever has seen it too takes a role without one for an omission (T8).
+    pub fn was_seen(&self, role: &Role) -> bool {
+        self.seen.contains_key(role)
+    }
+
     /// The tags in the file of a delegation that does not verify.
     pub fn unsound_tags(&self, name: &DelegationName) -> Vec<String> {
         let document = self
