@@ -145,9 +145,7 @@ impl Serve {
         });
         Ok(config)
     }
-}
 
-impl Serve {
     /// Refuses an older database until somebody who knows of it says otherwise: readers who come for the first time
     /// would take what was revoked since for good, and the server would sign other files under numbers that it gave out
     /// before (§8.6.6).
